@@ -1,0 +1,36 @@
+"""One family of errors. Each is also the built-in error that a caller would expect.
+
+Texts read ``<argument> must be <expected>, got <actual>. <what to do>.``
+"""
+
+
+class MobileSamError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class PromptError(MobileSamError, ValueError):
+    """A box, point or mask prompt that cannot mean anything."""
+
+
+class ImageError(MobileSamError, ValueError):
+    """An image that cannot be read, or is not an image."""
+
+
+class NoImageSetError(MobileSamError, RuntimeError):
+    """A prediction was asked for before `set_image`."""
+
+
+class CheckpointError(MobileSamError, RuntimeError):
+    """Weights that are not MobileSAM's, or a model that fails its self-test."""
+
+
+class DownloadError(CheckpointError, OSError):
+    """The official weights could not be fetched, or are not the official file."""
+
+
+class FieldError(MobileSamError, ValueError):
+    """A dataset field that is missing or has a type that cannot be used."""
+
+
+class MissingPackageError(MobileSamError, ImportError):
+    """An optional package is needed and is not installed."""
