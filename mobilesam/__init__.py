@@ -1,5 +1,43 @@
 """MobileSAM in plain PyTorch: arrays in, arrays out."""
 
+from mobilesam import weights
 from mobilesam._version import __version__
+from mobilesam.build import build_sam_vit_t, load_model, sam_model_registry
+from mobilesam.errors import (
+    CheckpointError,
+    DownloadError,
+    FieldError,
+    ImageError,
+    MissingPackageError,
+    MobileSamError,
+    NoImageSetError,
+    PromptError,
+)
+from mobilesam.masks import MaskCrop
+from mobilesam.modeling import Sam
+from mobilesam.predictor import ImageEmbedding, SamPredictor
+from mobilesam.prompts import Prompt, make_prompts
+from mobilesam.transforms import ResizeLongestSide
 
-__all__ = ["__version__"]
+__all__ = [
+    "CheckpointError",
+    "DownloadError",
+    "FieldError",
+    "ImageEmbedding",
+    "ImageError",
+    "MaskCrop",
+    "MissingPackageError",
+    "MobileSamError",
+    "NoImageSetError",
+    "Prompt",
+    "PromptError",
+    "ResizeLongestSide",
+    "Sam",
+    "SamPredictor",
+    "__version__",
+    "build_sam_vit_t",
+    "load_model",
+    "make_prompts",
+    "sam_model_registry",
+    "weights",
+]

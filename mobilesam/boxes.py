@@ -1,0 +1,33 @@
+"""Boxes: (..., 4) xyxy pixels of the original image, right and bottom edges exclusive."""
+
+import math
+
+import numpy as np
+
+Region = tuple[int, int, int, int]
+
+
+def clip_box(box: np.ndarray, *, original_hw: tuple[int, int]) -> np.ndarray:
+    """Clip a (4,) box to the image. A box outside the image comes back with zero area."""
+    height, width = original_hw
+    return np.clip(np.asarray(box, dtype=np.float64), 0, [width, height, width, height])
+
+
+def snap_outward(box: np.ndarray, *, original_hw: tuple[int, int]) -> Region:
+    """Return the smallest whole-pixel region `(x0, y0, x1, y1)` of the image that holds a (4,) box.
+
+    A coordinate within 1e-4 px of a whole pixel counts as that pixel: relative coordinates such as `3 / 640` come back
+    from a database a little off, and must not grow the region by a pixel.
+    """
+    x0, y0, x1, y1 = clip_box(box, original_hw=original_hw)
+    return math.floor(x0 + 1e-4), math.floor(y0 + 1e-4), math.ceil(x1 - 1e-4), math.ceil(y1 - 1e-4)
+
+
+def tight_region(mask: np.ndarray) -> Region:
+    """Return the smallest region `(x0, y0, x1, y1)` that holds every true pixel of a (H, W) mask, zeros if none."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return 0, 0, 0, 0
+    y0, y1 = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(mask[y0:y1].any(axis=0))
+    return int(columns[0]), y0, int(columns[-1]) + 1, y1

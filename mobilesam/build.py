@@ -1,0 +1,66 @@
+"""Put the model together and load weights into it."""
+
+from pathlib import Path
+
+import torch
+
+from mobilesam import weights as weight_files
+from mobilesam.modeling import ImageEncoder, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from mobilesam.selftest import self_test
+
+EMBED_DIM = 256
+EMBEDDING_SIZE = (64, 64)
+
+
+def build_sam_vit_t(checkpoint: str | Path | None = None) -> Sam:
+    """Build MobileSAM in eval mode, as the original's registry does.
+
+    Args:
+        checkpoint: a file in upstream's layout, "mobile_sam.pt" for the bundled weights, or None for random ones.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, or of another model.
+    """
+    side = ImageEncoder.img_size
+    sam = Sam(
+        image_encoder=ImageEncoder(EMBED_DIM),
+        prompt_encoder=PromptEncoder(
+            embed_dim=EMBED_DIM,
+            image_embedding_size=EMBEDDING_SIZE,
+            input_image_size=(side, side),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            transformer=TwoWayTransformer(depth=2, embedding_dim=EMBED_DIM, num_heads=8, mlp_dim=2048),
+            transformer_dim=EMBED_DIM,
+        ),
+    )
+    if checkpoint is not None:
+        path = weight_files.resolve(checkpoint)
+        state = weight_files.load_state_dict(path)
+        weight_files.check_layout(state, sam.state_dict(), source=str(path))
+        sam.load_state_dict(state)
+    return sam.eval()
+
+
+sam_model_registry = {"default": build_sam_vit_t, "vit_t": build_sam_vit_t, "mobile_sam": build_sam_vit_t}
+
+
+def load_model(
+    weights: str | Path = "mobile_sam.pt", *, device: str | torch.device | None = None, verify: bool = True
+) -> Sam:
+    """Build MobileSAM on a device, ready to predict, and test it.
+
+    Args:
+        weights: see `mobilesam.weights.resolve`.
+        device: where to run. Default: CUDA if there is a GPU, else the CPU.
+        verify: run the self-test, one image through the whole model.
+
+    Raises:
+        CheckpointError: the weights do not load, or the model fails its self-test on this device.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    sam = build_sam_vit_t(weights).to(device).requires_grad_(False)
+    if verify:
+        self_test(sam)
+    return sam

@@ -1,0 +1,96 @@
+"""Low-res logits -> masks in the original frame, region by region, and how stable they are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from mobilesam.boxes import Region, tight_region
+
+
+@dataclass(frozen=True, eq=False)
+class MaskCrop:
+    """One mask, kept as its tight crop.
+
+    Attributes:
+        region: `(x0, y0, x1, y1)` whole pixels of the original image, right and bottom exclusive; zeros if empty.
+        mask: (y1 - y0, x1 - x0) bool.
+        iou_prediction: the model's own estimate of the IoU with the true mask. Can pass 1.
+        stability_score: see `stability_score`.
+        low_res_logits: (256, 256) float32, if they were asked for. `logits[None]` can be the next `mask_input`.
+    """
+
+    region: Region
+    mask: np.ndarray
+    iou_prediction: float
+    stability_score: float
+    low_res_logits: np.ndarray | None = None
+
+    @property
+    def area(self) -> int:
+        """Number of pixels in the mask."""
+        return int(self.mask.sum())
+
+    def full(self, original_hw: tuple[int, int]) -> np.ndarray:
+        """Return the mask as a (H, W) bool array of the whole image."""
+        mask = np.zeros(original_hw, dtype=bool)
+        x0, y0, x1, y1 = self.region
+        mask[y0:y1, x0:x1] = self.mask
+        return mask
+
+
+def upscale_logits(low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], region: Region) -> Tensor:
+    """Upscale logits for one region of the original image, and for nothing else.
+
+    Gives the values of `Sam.postprocess_masks` inside the region, to float rounding, without a full-image float stack.
+
+    Args:
+        low_res_logits: (..., 256, 256).
+        matrices: rows (H, 256) and columns (W, 256), from `ResizeLongestSide.upscale_matrices`.
+        region: `(x0, y0, x1, y1)` in the original frame.
+
+    Returns:
+        (..., y1 - y0, x1 - x0) float32.
+    """
+    x0, y0, x1, y1 = region
+    rows, columns = matrices
+    return rows[y0:y1] @ low_res_logits @ columns[x0:x1].T
+
+
+def stability_score(logits: Tensor, *, mask_threshold: float = 0.0, offset: float = 1.0) -> Tensor:
+    """Return the IoU between a mask cut at threshold + offset and at threshold - offset; 0 for an empty mask.
+
+    Args:
+        logits: (..., H, W).
+        mask_threshold: where masks are cut.
+        offset: how far the two cuts lie from it.
+
+    Returns:
+        (...,) float32.
+
+    Source: the definition in Segment Anything's `utils/amg.py`, which gives NaN for an empty mask.
+    """
+    intersection = (logits > mask_threshold + offset).sum((-1, -2))
+    union = (logits > mask_threshold - offset).sum((-1, -2))
+    return intersection / union.clamp(min=1)
+
+
+def crop_mask(
+    logits: Tensor,
+    region: Region,
+    *,
+    mask_threshold: float,
+    iou_prediction: float,
+    low_res_logits: Tensor | None,
+) -> MaskCrop:
+    """Cut (h, w) logits of a region at the threshold and keep the tight crop."""
+    mask = (logits > mask_threshold).cpu().numpy()
+    x0, y0, x1, y1 = tight_region(mask)
+    tight = (x0 + region[0], y0 + region[1], x1 + region[0], y1 + region[1]) if x1 else (0, 0, 0, 0)
+    return MaskCrop(
+        region=tight,
+        mask=mask[y0:y1, x0:x1].copy(),
+        iou_prediction=iou_prediction,
+        stability_score=float(stability_score(logits, mask_threshold=mask_threshold)),
+        low_res_logits=None if low_res_logits is None else low_res_logits.float().cpu().numpy(),
+    )

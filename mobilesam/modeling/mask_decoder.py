@@ -1,0 +1,68 @@
+"""Image embedding and prompt embeddings -> low-res mask logits and predicted IoU.
+
+Source: the architecture of Segment Anything's `mask_decoder.py`. Only the mask tokens that were asked for are decoded.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mobilesam.modeling.layers import MLP, LayerNorm2d
+from mobilesam.modeling.transformer import TwoWayTransformer
+
+
+class MaskDecoder(nn.Module):
+    """Token 0 answers `multimask_output=False`; tokens 1 to 3 answer `multimask_output=True`."""
+
+    def __init__(self, *, transformer: TwoWayTransformer, transformer_dim: int, num_multimask_outputs: int = 3):
+        super().__init__()
+        self.transformer = transformer
+        self.num_mask_tokens = num_multimask_outputs + 1
+        self.iou_token = nn.Embedding(1, transformer_dim)
+        self.mask_tokens = nn.Embedding(self.num_mask_tokens, transformer_dim)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(transformer_dim, transformer_dim // 4, kernel_size=2, stride=2),
+            LayerNorm2d(transformer_dim // 4),
+            nn.GELU(),
+            nn.ConvTranspose2d(transformer_dim // 4, transformer_dim // 8, kernel_size=2, stride=2),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(
+            MLP(transformer_dim, transformer_dim, transformer_dim // 8, 3) for _ in range(self.num_mask_tokens)
+        )
+        self.iou_prediction_head = MLP(transformer_dim, transformer_dim, self.num_mask_tokens, 3)
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
+        multimask_output: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode the masks of `B` objects in one image.
+
+        Args:
+            image_embeddings: (1, 256, 64, 64).
+            image_pe: (1, 256, 64, 64).
+            sparse_prompt_embeddings: (B, T, 256).
+            dense_prompt_embeddings: (B, 256, 64, 64).
+            multimask_output: three candidates instead of one.
+
+        Returns:
+            Low-res logits (B, C, 256, 256) and IoU predictions (B, C), C being 3 or 1.
+        """
+        wanted = slice(1, None) if multimask_output else slice(0, 1)
+        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        output_tokens = output_tokens.expand(len(sparse_prompt_embeddings), -1, -1)
+        tokens = torch.cat([output_tokens, sparse_prompt_embeddings], dim=1)
+
+        image = image_embeddings + dense_prompt_embeddings
+        tokens, image_tokens = self.transformer(image, image_pe, tokens)
+        upscaled = self.output_upscaling(image_tokens.transpose(1, 2).view(image.shape))
+
+        mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
+        indices = range(self.num_mask_tokens)[wanted]
+        weights = torch.stack([self.output_hypernetworks_mlps[i](mask_tokens[:, i]) for i in indices], dim=1)
+        low_res_logits = (weights @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[-2:])
+        iou_predictions = self.iou_prediction_head(tokens[:, 0])[:, wanted]
+        return low_res_logits, iou_predictions

@@ -1,0 +1,110 @@
+"""Weight files: the bundled one, the official one, and any checkpoint in upstream's layout. Knows dicts, not models."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mobilesam.download import OFFICIAL_SHA256, download, sha256_of
+from mobilesam.errors import CheckpointError
+
+__all__ = [
+    "BUNDLED",
+    "OFFICIAL_SHA256",
+    "download",
+    "load_state_dict",
+    "resolve",
+    "save_checkpoint",
+    "sha256_of",
+]
+
+BUNDLED = Path(__file__).parent / "assets" / "mobile_sam.safetensors"
+NAMES = ("mobile_sam.pt", "mobile_sam.pth", "mobile_sam.safetensors")
+
+# TinyViT's classifier: upstream's files carry it, segmentation never reads it, the bundled file leaves it out.
+UNUSED_SHAPES = {
+    "image_encoder.norm_head.weight": (320,),
+    "image_encoder.norm_head.bias": (320,),
+    "image_encoder.head.weight": (1000, 320),
+    "image_encoder.head.bias": (1000,),
+}
+
+
+def resolve(weights: str | Path) -> Path:
+    """Return the file that `weights` names: that file if there is one, else the bundled weights for their own names.
+
+    Raises:
+        CheckpointError: no such file.
+    """
+    path = Path(weights).expanduser()
+    if path.is_file():
+        return path
+    if str(weights) in NAMES:
+        return BUNDLED
+    raise CheckpointError(
+        f"weights must be a file or one of {', '.join(NAMES)}, got {str(weights)!r}, which does not exist. "
+        'Use "mobile_sam.pt" for the bundled weights.'
+    )
+
+
+def load_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict in upstream's layout from a `.safetensors`, `.pt` or `.pth` file, onto the CPU.
+
+    A dict nested under "model" or "state_dict" is unwrapped and a "module." prefix is taken off. Pickles are read with
+    `weights_only=True`: a file that wants to run code is refused.
+
+    Raises:
+        CheckpointError: the file cannot be read, or holds something else than named tensors.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise a dozen kinds, and the next line names each
+        reason = str(error).split("\n", 1)[0]
+        raise CheckpointError(
+            f"weights must be a state dict of tensors, got {str(path)!r}, which cannot be read "
+            f"({type(error).__name__}: {reason}). Save it again with torch.save(model.state_dict(), path)."
+        ) from error
+    for wrapper in ("model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(
+            f"weights must be a state dict of tensors, got {type(state).__name__} in {str(path)!r}. "
+            "Save it again with torch.save(model.state_dict(), path)."
+        )
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def check_layout(state: dict[str, Tensor], expected: dict[str, Tensor], *, source: str) -> None:
+    """Check names and shapes against a model's own state dict.
+
+    Raises:
+        CheckpointError: naming what is missing, unexpected or of another shape.
+    """
+    names = state.keys() - UNUSED_SHAPES.keys()
+    problems = {
+        "missing": sorted(expected.keys() - names),
+        "unexpected": sorted(names - expected.keys()),
+        "of another shape": sorted(k for k in names & expected.keys() if state[k].shape != expected[k].shape),
+    }
+    found = [
+        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for kind, keys in problems.items()
+        if keys
+    ]
+    if found:
+        raise CheckpointError(
+            f"weights must be MobileSAM's (vit_t), got {source} with tensors {'; '.join(found)}. "
+            "Checkpoints of vit_b, vit_l, vit_h and of other architectures do not fit."
+        )
+
+
+def save_checkpoint(state: dict[str, Tensor], path: str | Path) -> None:
+    """Write a state dict as a `.pt` file that upstream's own code loads strictly: all 439 keys, the unused ones zero."""
+    unused = {key: torch.zeros(shape) for key, shape in UNUSED_SHAPES.items()}
+    torch.save({**unused, **{key: value.detach().cpu() for key, value in state.items()}}, path)
