@@ -1,0 +1,53 @@
+"""MobileSAM for FiftyOne: labels in, labels out.
+
+    import fiftyone_mobilesam as fom
+    mobilesam = fom.load_model()
+    dataset.apply_model(mobilesam, label_field="masks", prompt_field="detections")
+
+Importing this loads neither torch nor FiftyOne; `load_model` does.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fiftyone_mobilesam.zoo import MobileSAMModel
+
+__all__ = ["__version__", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from mobilesam._version import __version__
+
+        return __version__
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load_model(
+    weights: str | Path = "mobile_sam.pt", *, device: str | None = None, verify: bool = True, **options: Any
+) -> "MobileSAMModel":
+    """Load MobileSAM as a FiftyOne model. Works offline: the weights are in the package.
+
+    Args:
+        weights: "mobile_sam.pt" for the bundled weights, or a file in upstream's layout.
+        device: where to run, such as "cpu" or "cuda:0". Default: a GPU if there is one.
+        verify: test the model on a known image first.
+        **options: defaults for every run, see `fiftyone_mobilesam.options.Options`; the keywords of `apply_model`
+            come before them.
+
+    Raises:
+        CheckpointError: the weights do not load, or the model fails its self-test.
+        MissingPackageError: FiftyOne is not installed.
+    """
+    import mobilesam
+
+    try:
+        from fiftyone_mobilesam.options import Options
+        from fiftyone_mobilesam.zoo import MobileSAMModel
+    except ImportError as error:
+        raise mobilesam.MissingPackageError(
+            f"fiftyone must be installed, got {error}. Run: pip install 'mobilesam[fiftyone]'"
+        ) from error
+    defaults = Options.parse(**options)
+    return MobileSAMModel(mobilesam.load_model(weights, device=device, verify=verify), defaults)

@@ -20,6 +20,7 @@ from mobilesam.transforms import TRANSFORMS
 # Prompts decoded at once. Larger chunks are slower on a CPU: at 4 the decoder takes 31 ms a prompt, at 16 it takes
 # 100 ms, because glibc returns blocks above 32 MiB to the system after each step (2 cores, torch 2.15).
 PROMPTS_PER_CHUNK = 4
+SINGLE_POINT = (False, 1, False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +221,7 @@ class SamPredictor:
         *,
         image: ImageEmbedding | None = None,
         regions: Sequence[Region | None] | None = None,
-        multimask_output: bool = False,
+        multimask_output: bool | None = False,
         best_only: bool = False,
         return_low_res_logits: bool = False,
     ) -> list[list[MaskCrop]]:
@@ -234,7 +235,8 @@ class SamPredictor:
             image: the image to predict in. Default: the one that is set.
             regions: per prompt the `(x0, y0, x1, y1)` of the original image outside of which the mask is not wanted,
                 or None for the whole image.
-            multimask_output: three candidates instead of one.
+            multimask_output: three candidates instead of one; None for three where the prompt is one single point,
+                which may name a part or a whole, and one elsewhere.
             best_only: keep the candidate with the highest IoU prediction.
             return_low_res_logits: keep the (256, 256) logits in each `MaskCrop`.
 
@@ -274,18 +276,19 @@ class SamPredictor:
 
     @torch.no_grad()
     def _decode(
-        self, prompts: Sequence[Prompt], image: ImageEmbedding, *, multimask_output: bool
+        self, prompts: Sequence[Prompt], image: ImageEmbedding, *, multimask_output: bool | None
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield, in any order, each prompt's index, its logits (C, 256, 256) and its IoU predictions (C,)."""
         # Padding a prompt to another's number of points would change its mask, so only equals are decoded together.
         groups: dict[tuple, list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
             groups[prompt.structure].append(index)
-        for group in groups.values():
+        for structure, group in groups.items():
+            multimask = structure == SINGLE_POINT if multimask_output is None else multimask_output
             for start in range(0, len(group), PROMPTS_PER_CHUNK):
                 chunk = group[start : start + PROMPTS_PER_CHUNK]
                 embeddings = self._embed([prompts[i] for i in chunk], image)
-                logits, iou = self.model.decode_masks(image.features, embeddings, multimask_output=multimask_output)
+                logits, iou = self.model.decode_masks(image.features, embeddings, multimask_output=multimask)
                 yield from zip(chunk, logits, iou, strict=True)
 
     def _embed(self, prompts: Sequence[Prompt], image: ImageEmbedding) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,142 @@
+"""Which fields a run reads and writes: checked before the first image, declared for the App after the last."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+from fiftyone.core.collections import SampleCollection
+
+from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.prompts import PROMPT_LABELS
+from mobilesam import FieldError
+
+FRAMES = "frames."
+BOX_FIELD_LABELS = (fo.Detections, fo.Detection, fo.Polylines, fo.Polyline)
+POINT_FIELD_LABELS = (fo.Keypoints, fo.Keypoint)
+ACCEPTED = {
+    "prompt_field": PROMPT_LABELS,
+    "box_prompt_field": BOX_FIELD_LABELS,
+    "point_prompt_field": POINT_FIELD_LABELS,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What `apply_model` was called on.
+
+    Attributes:
+        samples: the dataset or view.
+        label_field: where the masks go.
+    """
+
+    samples: SampleCollection
+    label_field: Any
+
+    @classmethod
+    def find(cls) -> "Target | None":
+        """Return the target of the `apply_model` call that is running, or None.
+
+        FiftyOne tells a model neither, and both are needed to refuse a wrong field before the first image and to
+        declare the attributes after the last. So they are read from the frame of `fiftyone.core.models.apply_model`.
+        """
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_name == "apply_model" and frame.f_globals.get("__name__") == "fiftyone.core.models":
+                return cls(frame.f_locals["samples"], frame.f_locals["label_field"])
+            frame = frame.f_back
+        return None
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the labels are on frames of videos."""
+        return self.samples.media_type == fo.core.media.VIDEO
+
+    def check(self, options: Options) -> None:
+        """Check every field that the run reads and writes.
+
+        Raises:
+            FieldError: saying what was expected, what came and what to do.
+        """
+        if not options.prompt_paths:
+            raise FieldError(
+                f"prompt_field must name a field of boxes or keypoints, got none. {self._suggest(PROMPT_LABELS)}"
+            )
+        for name, path in options.prompt_paths.items():
+            self._check_prompt_field(name, path)
+        self._check_label_field(options)
+
+    def declare(self) -> None:
+        """Declare the attributes of the labels that were written, so that the App can show and filter them."""
+        dataset, name = self.samples._dataset, self.label_field.removeprefix(FRAMES)
+        if self.is_video:
+            if name in dataset.get_frame_field_schema():
+                dataset.add_dynamic_frame_fields(fields=name)
+        elif name in dataset.get_field_schema():
+            dataset.add_dynamic_sample_fields(fields=name)
+
+    def _check_prompt_field(self, name: str, path: str) -> None:
+        accepted = ACCEPTED[name]
+        kind = _label_type(self.samples, path)
+        if kind is None:
+            raise FieldError(
+                f"{name} must be a field of labels, got {path!r}, which has none. {self._suggest(accepted)}"
+            )
+        if kind not in accepted:
+            names = ", ".join(label.__name__ for label in accepted)
+            raise FieldError(
+                f"{name} must be a field of {names}, got {path!r} of {kind.__name__}. {self._suggest(accepted)}"
+            )
+        if self.is_video and not path.startswith(FRAMES):
+            raise FieldError(
+                f"{name} must be a frame field, got {path!r} on a video dataset. {self._suggest(accepted)}"
+            )
+
+    def _check_label_field(self, options: Options) -> None:
+        field, prompts = self.label_field, [path.removeprefix(FRAMES) for path in options.prompt_paths.values()]
+        if not isinstance(field, str):
+            raise FieldError(f"label_field must be one field name, got {field!r}. All masks go into one field.")
+        name = field.removeprefix(FRAMES)
+        if options.in_place:
+            kind = _label_type(self.samples, options.prompt_field) if options.prompt_field else None
+            if prompts != [name] or kind not in (fo.Detections, fo.Detection):
+                raise FieldError(
+                    f"in_place=True must have label_field and prompt_field be one field of Detections, got "
+                    f"{field!r} and {', '.join(prompts)!r}. Use the same name for both, or leave in_place out."
+                )
+            return
+        if name in prompts:
+            raise FieldError(
+                f"label_field must not be a prompt field, got {field!r} for both, which would overwrite the prompts. "
+                f"Pass in_place=True to add masks to them, or another label_field such as {name + '_masks'!r}."
+            )
+        kind = _label_type(self.samples, FRAMES + name if self.is_video else name)
+        exists = self.samples.get_field(FRAMES + name if self.is_video else name) is not None
+        if exists and kind is not fo.Detections:
+            raise FieldError(
+                f"label_field must be new or a field of Detections, got {field!r} of another type. Use another name."
+            )
+        if self.samples._dataset._is_patches:
+            raise FieldError(
+                f"A patches view keeps new fields to itself: label_field={field!r} would not reach the dataset. "
+                "Pass in_place=True with label_field the patches' own field, or select the labels with "
+                "dataset.select_labels(...) instead of to_patches()."
+            )
+
+    def _suggest(self, accepted: tuple) -> str:
+        fields = label_fields(self.samples, accepted)
+        if fields:
+            return f"Fields that fit: {', '.join(fields)}."
+        return "No field of this dataset fits: add boxes or keypoints first."
+
+
+def label_fields(samples: SampleCollection, accepted: tuple = PROMPT_LABELS) -> list[str]:
+    """Return the names of the fields whose labels can be prompts, frame fields with their `frames.` prefix."""
+    names = [] if samples.media_type == fo.core.media.VIDEO else list(samples.get_field_schema())
+    names += [FRAMES + name for name in samples.get_frame_field_schema() or {}]
+    return [name for name in names if _label_type(samples, name) in accepted]
+
+
+def _label_type(samples: SampleCollection, path: str) -> type | None:
+    field = samples.get_field(path)
+    return getattr(field, "document_type", None)
