@@ -314,7 +314,7 @@ class SamPredictor:
         return torch.as_tensor(array.astype(np.float32), device=self.device)
 
     def _to_pixels(self, image: np.ndarray) -> Tensor:
-        resized = torch.from_numpy(np.ascontiguousarray(self.transform.apply_image(image)))
+        resized = torch.from_numpy(self.transform.apply_image(image))
         return self.model.preprocess(self.transform.padded_pixels(resized.to(self.device).permute(2, 0, 1)))
 
     def _matrices(self, image: ImageEmbedding) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ class ResizeLongestSide:
     def apply_image(self, image: np.ndarray) -> np.ndarray:
         """Resize with antialiasing. (H, W, 3) uint8 -> (h, w, 3) uint8."""
         height, width = self.input_hw(image.shape[:2])
-        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+        return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
     def apply_coords(self, coords: np.ndarray, original_size: tuple[int, ...]) -> np.ndarray:
         """Map points to the input frame. (..., 2) xy original pixels -> (..., 2) float64 xy input pixels."""
@@ -157,8 +157,9 @@ def bilinear_resample(samples: Tensor, out_size: int, *, span: float | None = No
     """
     span = len(samples) if span is None else span
     last = len(samples) - 1 if last is None else last
-    position = (torch.arange(out_size, dtype=torch.float64) + 0.5) * (span / out_size) - 0.5
+    # In float32, as torch does: the rounding of a position moves a steep logit by 1e-4, and the masks must be the same.
+    position = (torch.arange(out_size, dtype=torch.float32) + 0.5) * (span / out_size) - 0.5
     position = position.clamp(0, last)
     lower = position.floor().long()
     upper = (lower + 1).clamp(max=last)
-    return torch.lerp(samples[lower], samples[upper], (position - lower)[:, None])
+    return torch.lerp(samples[lower], samples[upper], (position - lower).to(samples.dtype)[:, None])

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+from tolerances import UPSCALED_LOGITS
+
+from mobilesam.masks import crop_mask, stability_score, upscale_logits
+from mobilesam.transforms import ResizeLongestSide
+
+SIZES = [(480, 640), (640, 480), (333, 500), (1024, 1024), (3000, 4000), (77, 1300), (5, 1200)]
+
+
+@pytest.mark.parametrize("original_hw", SIZES)
+def test_upscale_logits_of_a_region_equals_the_plain_version_there(sam, original_hw):
+    logits = torch.randn(1, 2, 256, 256, generator=torch.Generator().manual_seed(0)) * 10
+    transform = ResizeLongestSide()
+    plain = sam.postprocess_masks(logits, transform.input_hw(original_hw), original_hw)[0]
+    height, width = original_hw
+    region = (width // 5, height // 7, width // 2 + 1, height)
+    fast = upscale_logits(logits[0], transform.upscale_matrices(original_hw), region)
+    x0, y0, x1, y1 = region
+    assert fast.shape == plain[:, y0:y1, x0:x1].shape
+    assert (fast - plain[:, y0:y1, x0:x1]).abs().max() < UPSCALED_LOGITS
+
+
+def test_stability_score_is_the_iou_of_the_two_cuts():
+    logits = torch.tensor([[3.0, 0.5, -0.5, -3.0]])  # one pixel above +1, three above -1
+    assert stability_score(logits).item() == pytest.approx(1 / 3)
+
+
+def test_stability_score_of_an_empty_mask_is_zero():
+    assert stability_score(torch.full((4, 4), -9.0)).item() == 0
+
+
+def crop(logits, region):
+    return crop_mask(logits, region, mask_threshold=0.0, iou_prediction=0.5, low_res_logits=None)
+
+
+def test_crop_mask_is_tight_and_knows_where_it_was():
+    logits = torch.full((10, 10), -5.0)
+    logits[2:4, 3:7] = 5
+    made = crop(logits, (100, 200, 110, 210))
+    assert made.region == (103, 202, 107, 204)
+    assert made.area == 8
+    full = made.full((300, 300))
+    assert full.sum() == 8
+    assert full[202:204, 103:107].all()
+
+
+def test_crop_mask_without_a_pixel_is_empty():
+    made = crop(torch.full((10, 10), -5.0), (100, 200, 110, 210))
+    assert made.region == (0, 0, 0, 0)
+    assert made.mask.shape == (0, 0)
+    assert not made.full((300, 300)).any()
+    assert np.isfinite(made.stability_score)
