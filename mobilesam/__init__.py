@@ -14,24 +14,31 @@ from mobilesam.errors import (
     PromptError,
 )
 from mobilesam.masks import MaskCrop
+from mobilesam.model import SAM, MobileSAM
 from mobilesam.modeling import Sam
 from mobilesam.predictor import ImageEmbedding, SamPredictor
 from mobilesam.prompts import Prompt, make_prompts
+from mobilesam.results import Boxes, Masks, Results
 from mobilesam.transforms import ResizeLongestSide
 
 __all__ = [
+    "SAM",
+    "Boxes",
     "CheckpointError",
     "DownloadError",
     "FieldError",
     "ImageEmbedding",
     "ImageError",
     "MaskCrop",
+    "Masks",
     "MissingPackageError",
+    "MobileSAM",
     "MobileSamError",
     "NoImageSetError",
     "Prompt",
     "PromptError",
     "ResizeLongestSide",
+    "Results",
     "Sam",
     "SamPredictor",
     "__version__",

@@ -1,17 +1,17 @@
 """Fixtures: one model for all tests, FiftyOne on a real database in a temporary folder, images that are at hand."""
 
+import importlib.util
 import os
 import shutil
-import sys
+import socket
+import subprocess
 import tempfile
 from pathlib import Path
 
 # Before FiftyOne is imported, also in the worker processes that inherit this environment.
 os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
+os.environ["FIFTYONE_DATABASE_VALIDATION"] = "false"  # mongod 6 is the newest that PyPI has, and FiftyOne says so
 os.environ["YOLO_OFFLINE"] = "true"
-if "FIFTYONE_DATABASE_DIR" not in os.environ and "FIFTYONE_DATABASE_URI" not in os.environ:
-    os.environ["FIFTYONE_DATABASE_DIR"] = tempfile.mkdtemp(prefix="mobilesam-tests-")
-    os.environ["MOBILESAM_TESTS_OWN_DATABASE"] = os.environ["FIFTYONE_DATABASE_DIR"]
 
 import numpy as np
 import pytest
@@ -23,10 +23,24 @@ ROOT = Path(__file__).parent.parent
 COCO50 = ROOT.parent / "shared" / "coco50"
 
 
-def pytest_sessionfinish() -> None:
-    database = sys.modules.get("fiftyone.core.odm.database")
-    if (folder := os.environ.get("MOBILESAM_TESTS_OWN_DATABASE")) and database and database._db_service:
-        database._db_service.stop()  # before its files go
+def pytest_configure(config: pytest.Config) -> None:
+    """Start a mongod of our own. FiftyOne would join one that is running already, say the user's under the App."""
+    fiftyone = importlib.util.find_spec("fiftyone")
+    if fiftyone is None or "FIFTYONE_DATABASE_URI" in os.environ:
+        return
+    folder = tempfile.mkdtemp(prefix="mobilesam-tests-")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mongod = Path(fiftyone.origin).parent / "db" / "bin" / "mongod"
+    command = [mongod, "--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{port}"
+
+    @config.add_cleanup
+    def stop() -> None:
+        process.terminate()
+        process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 

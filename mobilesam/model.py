@@ -1,0 +1,249 @@
+"""`MobileSAM`, also called `SAM`: the front that an Ultralytics user can move to by changing one import."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mobilesam.build import load_model
+from mobilesam.errors import PromptError
+from mobilesam.images import iter_images
+from mobilesam.masks import MaskCrop
+from mobilesam.modeling import Sam
+from mobilesam.predictor import SamPredictor
+from mobilesam.prompts import Prompt, make_prompts
+from mobilesam.results import Boxes, Masks, Results
+
+# Keywords of Ultralytics' `predict` that have no meaning here or only one possible value, so that calls still work.
+ACCEPTED = {"verbose", "task", "mode", "retina_masks", "show_labels", "show_conf", "show_boxes", "batch", "half"}
+
+
+class MobileSAM:
+    """Masks from boxes, points and masks, for images from anywhere.
+
+        SAM("mobile_sam.pt").predict("zidane.jpg", bboxes=[439, 437, 524, 709])
+
+    Args:
+        model: "mobile_sam.pt" for a local file of that name or else the bundled weights; another weights file; or a
+            `Sam`.
+        device: where to run, such as "cpu" or "cuda:0". Default: a GPU if there is one.
+        preprocess: "sam" for the original SAM's numbers, "ultralytics" for Ultralytics'.
+        verify: test a model loaded from a file on a known image first.
+
+    Raises:
+        CheckpointError: the weights do not load, or the model fails its self-test.
+    """
+
+    task = "segment"
+
+    def __init__(
+        self,
+        model: str | Path | Sam = "mobile_sam.pt",
+        *,
+        device: str | torch.device | int | None = None,
+        preprocess: str = "sam",
+        verify: bool = True,
+    ):
+        if not isinstance(model, Sam):
+            model = load_model(model, device=_device(device), verify=verify)
+        elif device is not None:
+            model = model.to(_device(device))
+        self.model = model
+        self.predictor = SamPredictor(model, preprocess=preprocess)
+
+    @property
+    def device(self) -> torch.device:
+        """The device the model is on."""
+        return self.model.device
+
+    def predict(
+        self,
+        source: Any = None,
+        stream: bool = False,
+        bboxes: Any = None,
+        points: Any = None,
+        labels: Any = None,
+        *,
+        masks: Any = None,
+        multimask_output: bool = False,
+        conf: float | None = None,
+        device: str | torch.device | int | None = None,
+        imgsz: int = 1024,
+        save: bool = False,
+        **ignored: Any,
+    ) -> list[Results] | Iterator[Results]:
+        """Predict a mask for each prompt, in each image of the source.
+
+        Args:
+            source: a path, a folder, a glob pattern, an array (H, W, 3) BGR, a PIL image, a tensor (3, H, W) RGB, or
+                a list of these.
+            stream: give a generator, which holds one image at a time, instead of a list.
+            bboxes: (4,) or (N, 4) xyxy pixels of the original image.
+            points: (2,) one object; (N, 2) N objects of one point each; (N, K, 2), ragged too, N objects of K points.
+            labels: the same nesting as `points`: 1 foreground, 0 background. Default: all 1.
+            masks: N mask prompts: (256, 256) low-res logits, or (H, W) bool of the original image.
+            multimask_output: three masks a prompt instead of one.
+            conf: drop masks whose score is not above this. Default: drop nothing.
+            device: move the model there first.
+            imgsz: 1024, the only size this model has.
+            save: write each picture to `results_<name>.jpg` in the current folder.
+            **ignored: keywords of Ultralytics that change nothing here.
+
+        Returns:
+            One `Results` an image. Masks are in the order of the prompts; `boxes.cls` is the index of the prompt.
+
+        Raises:
+            ImageError: the source has no images, or one cannot be read.
+            PromptError: a prompt is wrong; there is none (segmenting everything is not available yet).
+            TypeError: an unknown keyword.
+        """
+        unknown = sorted(ignored.keys() - ACCEPTED)
+        if unknown:
+            raise TypeError(f"predict() got {', '.join(unknown)}, which it does not know. See help(SAM.predict).")
+        if imgsz not in (1024, (1024, 1024), [1024, 1024]):
+            raise ValueError(f"imgsz must be 1024, got {imgsz!r}: MobileSAM was trained for this size only.")
+        prompts = parse_prompts(bboxes=bboxes, points=points, labels=labels, masks=masks)
+        if device is not None:
+            self.model.to(_device(device))
+        results = self._stream(source, prompts, multimask_output=multimask_output, conf=conf, save=save)
+        return results if stream else list(results)
+
+    __call__ = predict
+
+    def info(self, detailed: bool = False, verbose: bool = True) -> tuple[int, int]:
+        """Return the number of modules and of parameters; print them if `verbose`, each part's if `detailed`."""
+        counts = {name: _parameters(part) for name, part in self.model.named_children()}
+        modules, parameters = len(list(self.model.modules())), sum(counts.values())
+        if verbose:
+            print(f"MobileSAM: {modules} modules, {parameters:,} parameters, on {self.device}")
+            for name, count in counts.items() if detailed else []:
+                print(f"  {name}: {count:,} parameters")
+        return modules, parameters
+
+    def _stream(
+        self, source: Any, prompts: list[Prompt], *, multimask_output: bool, conf: float | None, save: bool
+    ) -> Iterator[Results]:
+        start = time.perf_counter()
+        for path, image in iter_images(source, array_format="BGR"):
+            read = time.perf_counter()
+            self.predictor.set_image(image)
+            crops = self.predictor.predict_batch(
+                prompts, multimask_output=multimask_output, return_low_res_logits=True
+            )
+            predicted = time.perf_counter()
+            result = self._results(path, image, [crop for candidates in crops for crop in candidates], conf)
+            end = time.perf_counter()
+            times = {"preprocess": read - start, "inference": predicted - read, "postprocess": end - predicted}
+            result.speed = {name: 1000 * seconds for name, seconds in times.items()}
+            if save:
+                result.save()
+            yield result
+            start = time.perf_counter()
+
+    def _results(self, path: str, image: np.ndarray, crops: list[MaskCrop], conf: float | None) -> Results:
+        names = {index: str(index) for index in range(len(crops))}
+        kept = [(i, crop) for i, crop in enumerate(crops) if conf is None or crop.iou_prediction > conf]
+        original_hw = image.shape[:2]
+        masks = np.zeros((len(kept), *original_hw), dtype=bool)
+        boxes = np.zeros((len(kept), 6), dtype=np.float32)
+        logits = np.zeros((len(kept), 256, 256), dtype=np.float32)
+        for row, (index, crop) in enumerate(kept):
+            x0, y0, x1, y1 = crop.region
+            masks[row, y0:y1, x0:x1] = crop.mask
+            boxes[row] = x0, y0, max(x1 - 1, 0), max(y1 - 1, 0), crop.iou_prediction, index
+            logits[row] = crop.low_res_logits
+        return Results(
+            np.ascontiguousarray(image[..., ::-1]),
+            path,
+            names,
+            Boxes(torch.from_numpy(boxes).to(self.device), original_hw),
+            Masks(torch.from_numpy(masks).to(self.device), original_hw),
+            low_res_logits=logits,
+        )
+
+
+SAM = MobileSAM
+
+
+def parse_prompts(*, bboxes: Any = None, points: Any = None, labels: Any = None, masks: Any = None) -> list[Prompt]:
+    """Turn Ultralytics' shapes of prompts into one `Prompt` an object.
+
+    One box or one mask goes with every point set, one point set with every box; else all must name the same number
+    of objects. See `MobileSAM.predict` for the shapes.
+
+    Raises:
+        PromptError: no prompts, or shapes that do not fit each other.
+    """
+    if bboxes is None and points is None and masks is None:
+        raise PromptError(
+            "predict() must have bboxes, points or masks, got none. "
+            "Segmenting everything without a prompt is not available yet."
+        )
+    columns: dict[str, list] = {}
+    if bboxes is not None:
+        columns["boxes"] = _nested(bboxes, depth=2)
+        if len(columns["boxes"]) == 1 and np.ndim(columns["boxes"][0]) == 2:  # (1, N, 4)
+            columns["boxes"] = list(columns["boxes"][0])
+    if points is not None:
+        columns["point_coords"], columns["point_labels"] = _point_sets(points, labels)
+    elif labels is not None:
+        raise PromptError("labels must come with points, got labels alone. Pass the points as well.")
+    if masks is not None:
+        columns["mask_inputs"] = list(masks) if np.ndim(masks) == 3 else [masks]
+    count = max(len(values) for values in columns.values())
+    return make_prompts(**{name: values * count if len(values) == 1 else values for name, values in columns.items()})
+
+
+def _point_sets(points: Any, labels: Any) -> tuple[list, list]:
+    """Return one (K, 2) point set and one (K,) label set an object."""
+    depth = _depth(points)
+    if depth == 1:  # one object of one point
+        points = [[points]] if len(points) else []
+    elif depth == 2:  # N objects of one point
+        points = [[point] for point in points]
+    points = list(points)
+    if labels is None:
+        return points, [None] * len(points)
+    if _depth(labels) == 0:
+        labels = [[labels]] * len(points)
+    elif _depth(labels) == 1:
+        if depth == 3 and len(points) == 1:  # [[[x, y], [x, y]]] with [1, 0]
+            labels = [labels]
+        elif depth < 3:
+            labels = [[label] for label in labels]
+    if len(labels) != len(points) or any(np.ndim(label) != 1 for label in labels):
+        raise PromptError(
+            f"labels must be nested like points, got labels of shape {np.shape(labels)} for {len(points)} objects. "
+            "For one object of several points write points=[[[x, y], [x, y]]], labels=[[1, 0]]."
+        )
+    return points, list(labels)
+
+
+def _nested(values: Any, *, depth: int) -> list:
+    """Return a list of rows from one row or several; an empty list from an empty one."""
+    if not len(values):
+        return []
+    return [values] if _depth(values) < depth else list(values)
+
+
+def _depth(values: Any) -> int:
+    """Return how deeply a list, array or tensor is nested; 0 for a number."""
+    if hasattr(values, "ndim"):
+        return values.ndim
+    return (
+        1 + _depth(values[0]) if isinstance(values, (list, tuple)) and len(values) else int(hasattr(values, "__len__"))
+    )
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _device(device: str | torch.device | int | None) -> torch.device | None:
+    """Read a device as Ultralytics users write it: 0, "0", "cuda:0", "cpu"."""
+    if device is None or isinstance(device, torch.device):
+        return device
+    return torch.device(f"cuda:{device}" if str(device).isdigit() else str(device))
