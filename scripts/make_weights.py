@@ -52,9 +52,7 @@ def main() -> int:
     try:
         blob, count = convert(args.checkpoint)
     except pickle.UnpicklingError:  # torch's own text advises to switch the safety off
-        print(
-            f"make_weights: {args.checkpoint} is not a checkpoint that holds tensors only.", file=sys.stderr
-        )
+        print(f"make_weights: {args.checkpoint} is not a checkpoint that holds tensors only.", file=sys.stderr)
         return 1
     except (OSError, ValueError, RuntimeError) as error:
         print(f"make_weights: {error}", file=sys.stderr)
