@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = 60  # lines of the table; the dataset and the pictures have everything
 RUNS = {"box": ("detections", "masks"), "points": ("keypoints", "keypoint_masks")}
+TITLES = {"box": "boxes", "points": "keypoints"}
 EXAMPLES = """examples:
   scripts/demo
   scripts/demo --images photos/ --boxes coco.json --limit 20
@@ -52,7 +53,7 @@ def segment(dataset) -> tuple[dict, list]:
     for kind, (prompt_field, label_field) in RUNS.items():
         if not dataset.has_field(prompt_field) or dataset.count(f"{prompt_field}.{prompt_field}") == 0:
             continue
-        print(f"\nMasks from the {prompt_field}:", flush=True)
+        print(f"\nMasks from {TITLES[kind]}:", flush=True)
         dataset.apply_model(
             model, label_field=label_field, prompt_field=prompt_field, batch_size=4, num_workers=2, progress=True
         )
@@ -88,7 +89,7 @@ def draw_all(dataset, kinds: list[str], folder: Path) -> int:
     from demo_pictures import draw
 
     folder.mkdir(parents=True, exist_ok=True)
-    panels = {f"MobileSAM, from {RUNS[kind][0]}": RUNS[kind] for kind in kinds}
+    panels = {f"MobileSAM from {TITLES[kind]}": RUNS[kind] for kind in kinds}
     seen: dict[str, int] = {}
     count = 0
     for sample in dataset:

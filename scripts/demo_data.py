@@ -110,9 +110,8 @@ def make_dataset(name: str, coco: dict[str, Any], files: dict[str, str]) -> fo.D
     with tempfile.TemporaryDirectory() as folder:
         labels_path = Path(folder) / "labels.json"
         labels_path.write_text(json.dumps(coco), encoding="utf-8")
-        dataset.add_importer(
-            COCODetectionDatasetImporter(
-                data_path=files, labels_path=str(labels_path), label_types=["detections", "keypoints"]
-            )
+        importer = COCODetectionDatasetImporter(
+            data_path=files, labels_path=str(labels_path), label_types=["detections", "keypoints"]
         )
+        dataset.add_importer(importer, progress=False)
     return dataset

@@ -82,7 +82,9 @@ def _blend(photo: np.ndarray, masks: list[np.ndarray], colors: list[tuple[int, i
 def _draw_prompt(pen: ImageDraw.ImageDraw, prompt: fo.Label, color: tuple, size: tuple[int, int]) -> None:
     if isinstance(prompt, fo.Detection):
         x, y, w, h = np.array(prompt.bounding_box) * [*size, *size]
-        pen.rectangle((x, y, max(x, x + w), max(y, y + h)), outline=(255, 255, 255, 230), width=2)
+        corners = (x, y, max(x, x + w), max(y, y + h))
+        pen.rectangle(corners, outline=(255, 255, 255, 255), width=4)
+        pen.rectangle(corners, outline=color, width=2)
         return
     signs = prompt.get_attribute_value("sam_labels", None) or [1] * len(prompt.points)
     for (x, y), sign in zip(np.array(prompt.points) * size, signs, strict=True):
