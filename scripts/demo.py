@@ -88,7 +88,6 @@ def draw_all(dataset, kinds: list[str], folder: Path) -> int:
     """Write one picture an image and return their number."""
     from demo_pictures import draw
 
-    folder.mkdir(parents=True, exist_ok=True)
     panels = {f"MobileSAM from {TITLES[kind]}": RUNS[kind] for kind in kinds}
     seen: dict[str, int] = {}
     count = 0
@@ -102,11 +101,26 @@ def draw_all(dataset, kinds: list[str], folder: Path) -> int:
     return count
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder for the pictures, before any work is done.
+
+    Raises:
+        DemoError: it cannot be made.
+    """
+    from demo_data import DemoError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoError(f"--output must be a folder that can be made, got {folder}: {error.strerror}.") from error
+
+
 def run(args: argparse.Namespace) -> int:
     """Make the dataset, segment, show. Returns the number of failures."""
     import demo_data
 
     started = time.perf_counter()
+    make_folder(args.output)
     coco = demo_data.load_coco(args.boxes or demo_data.PROMPTS)
     files = demo_data.find_files(coco, args.images or demo_data.photographs())
     if missing := len(coco["images"]) - len(files):

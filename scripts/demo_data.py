@@ -60,8 +60,8 @@ def find_files(coco: dict[str, Any], folder: Path) -> dict[str, str]:
         if place := next((place for place in places if place.is_file()), None):
             files[name] = str(place.resolve())
     if not files:
-        wanted = coco["images"][0]["file_name"] if coco["images"] else "no image at all"
-        raise DemoError(f"No image of the COCO file is in {folder}. The file names, for example, {wanted}.")
+        wanted = f"It names, for example, {coco['images'][0]['file_name']}." if coco["images"] else "It names none."
+        raise DemoError(f"--images must hold images that the COCO file names, got {folder} with none. {wanted}")
     return files
 
 
