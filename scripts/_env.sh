@@ -11,10 +11,11 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 suits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; }
 has_venv() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
-# Print the first interpreter that suits, one with the venv module if there is any. $PYTHON comes before all others.
+# Print $PYTHON if it is set, else the first interpreter that suits, one with the venv module if there is any.
 find_python() {
     local candidate second=""
-    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.12 python3.13 python3.11 python3.10; do
+    if [ -n "${PYTHON:-}" ]; then suits "$PYTHON" && echo "$PYTHON"; return; fi
+    for candidate in python3 python3.12 python3.13 python3.11 python3.10; do
         suits "$candidate" || continue
         if has_venv "$candidate"; then echo "$candidate"; return; fi
         second="${second:-$candidate}"
@@ -25,7 +26,7 @@ find_python() {
 
 make_venv() {
     local python version
-    python="$(find_python)" || die "Python 3.10 to 3.13 is needed, found $(python3 --version 2>&1 || echo none)." \
+    python="$(find_python)" || die "Python 3.10 to 3.13 is needed, found $("${PYTHON:-python3}" --version 2>&1)." \
         "Install one, or name it: PYTHON=/path/to/python3.12 $0"
     version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
     say "creating .venv with Python $version"

@@ -115,6 +115,24 @@ def make_folder(folder: Path) -> None:
         raise DemoError(f"--output must be a folder that can be made, got {folder}: {error.strerror}.") from error
 
 
+def app_command(name: str) -> str:
+    """Return the command for a fresh shell. It names the database's folder unless that is FiftyOne's usual one.
+
+    FiftyOne joins any database service of its own that is running already, whatever its folder, so the folder that is
+    configured is not always the one that is in use.
+    """
+    import fiftyone as fo
+    from fiftyone.constants import DEFAULT_DB_DIR
+    from fiftyone.core.odm import get_db_conn
+
+    command = shlex.join([str(Path(sys.executable).parent / "fiftyone"), "app", "launch", name])
+    if fo.config.database_uri:
+        return command
+    options = get_db_conn().client.admin.command("getCmdLineOpts")["parsed"]
+    folder = options.get("storage", {}).get("dbPath", DEFAULT_DB_DIR)
+    return command if folder == DEFAULT_DB_DIR else f"FIFTYONE_DATABASE_DIR={shlex.quote(folder)} {command}"
+
+
 def run(args: argparse.Namespace) -> int:
     """Make the dataset, segment, show. Returns the number of failures."""
     import demo_data
@@ -134,8 +152,7 @@ def run(args: argparse.Namespace) -> int:
     for failure in failures[:5]:
         print(f"  {failure}")
     print(f"Pictures: {args.output.resolve()} ({pictures} files)")
-    fiftyone = Path(sys.executable).parent / "fiftyone"
-    print(f"In the App: {shlex.join([str(fiftyone), 'app', 'launch', args.name])}")
+    print(f"In the App: {app_command(args.name)}")
     return len(failures)
 
 
