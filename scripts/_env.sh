@@ -26,7 +26,7 @@ find_python() {
 
 make_venv() {
     local python version
-    python="$(find_python)" || die "Python 3.10 to 3.13 is needed, found $("${PYTHON:-python3}" --version 2>&1)." \
+    python="$(find_python)" || die "Python 3.10 to 3.13 is needed, found $("${PYTHON:-python3}" --version 2>/dev/null || echo "no ${PYTHON:-python3}")." \
         "Install one, or name it: PYTHON=/path/to/python3.12 $0"
     version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
     say "creating .venv with Python $version"
