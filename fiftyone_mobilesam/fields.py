@@ -66,6 +66,17 @@ class Target:
             self._check_prompt_field(name, path)
         self._check_label_field(options)
 
+    def prepare(self) -> None:
+        """Declare a new label field of a frames view beforehand, on the frames of its videos too.
+
+        Without workers FiftyOne 1.22 would write such labels and then not know the field in either schema.
+        """
+        dataset, name = self.samples._dataset, self.label_field
+        if dataset._is_frames and name not in dataset.get_field_schema():
+            kind = {"ftype": fo.EmbeddedDocumentField, "embedded_doc_type": fo.Detections}
+            self.samples._source_collection._dataset.add_frame_field(name, **kind)
+            dataset.add_sample_field(name, **kind)
+
     def declare(self) -> None:
         """Declare the attributes of the labels that were written, so that the App can show and filter them."""
         dataset, name = self.samples._dataset, self.label_field.removeprefix(FRAMES)

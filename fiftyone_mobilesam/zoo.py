@@ -15,7 +15,7 @@ from fiftyone_mobilesam.loading import ImageLoader, LoadedImage, as_list
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import PromptRecord, prompt_records
 from fiftyone_mobilesam.report import Failure, RunReport
-from mobilesam import ImageEmbedding, ImageError, MaskCrop, MobileSamError, Sam, SamPredictor
+from mobilesam import ImageEmbedding, ImageError, MaskCrop, MobileSamError, PromptError, Sam, SamPredictor
 from mobilesam.images import to_rgb
 
 # A child of FiftyOne's logger: our lines look like FiftyOne's and obey the level chosen for them.
@@ -128,6 +128,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         self._target = Target.find()
         if self._target is not None:
             self._target.check(self._options)
+            self._target.prepare()
         return self
 
     def __exit__(self, exc_type: type | None, error: BaseException | None, traceback: Any) -> None:
@@ -259,7 +260,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
     def _book(self, failure: Failure, error: Exception | None = None) -> None:
         self.last_run.failed.append(failure)
         if self._options.on_error == "raise":
-            raise StopRun(error or MobileSamError(str(failure)))
+            raise StopRun(error or PromptError(str(failure)))
 
 
 def _filepath(sample: Any) -> str:

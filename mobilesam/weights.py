@@ -105,6 +105,6 @@ def check_layout(state: dict[str, Tensor], expected: dict[str, Tensor], *, sourc
 
 
 def save_checkpoint(state: dict[str, Tensor], path: str | Path) -> None:
-    """Write a state dict as a `.pt` file that upstream's own code loads strictly: all 439 keys, the unused ones zero."""
+    """Write a state dict as a `.pt` file that upstream's own code loads strictly: 439 keys, the unused ones zero."""
     unused = {key: torch.zeros(shape) for key, shape in UNUSED_SHAPES.items()}
     torch.save({**unused, **{key: value.detach().cpu() for key, value in state.items()}}, path)

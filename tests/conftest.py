@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,7 +24,9 @@ COCO50 = ROOT.parent / "shared" / "coco50"
 
 
 def pytest_sessionfinish() -> None:
-    if folder := os.environ.get("MOBILESAM_TESTS_OWN_DATABASE"):
+    database = sys.modules.get("fiftyone.core.odm.database")
+    if (folder := os.environ.get("MOBILESAM_TESTS_OWN_DATABASE")) and database and database._db_service:
+        database._db_service.stop()  # before its files go
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,10 +1,12 @@
 """The two-way transformer: prompt tokens look at the image, and the image looks back.
 
-Source: the architecture of Segment Anything's `transformer.py`; attention is `F.scaled_dot_product_attention`.
+Source: the architecture of Segment Anything's `transformer.py`.
 """
 
+import math
+
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mobilesam.modeling.layers import MLPBlock
 
@@ -73,7 +75,10 @@ class TwoWayAttentionBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose inner width is `embedding_dim / downsample_rate`."""
+    """Multi-head attention whose inner width is `embedding_dim / downsample_rate`.
+
+    Written out: with `F.scaled_dot_product_attention` the low-res logits differ from upstream's twice as much.
+    """
 
     def __init__(self, embedding_dim: int, num_heads: int, downsample_rate: int = 1):
         super().__init__()
@@ -87,7 +92,7 @@ class Attention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, Tq, C), (B, Tk, C), (B, Tk, C) -> (B, Tq, C)."""
         q, k, v = (self._split_heads(x) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v)))
-        attended = F.scaled_dot_product_attention(q, k, v)
+        attended = torch.softmax(q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]), dim=-1) @ v
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
     def _split_heads(self, x: Tensor) -> Tensor:

@@ -35,9 +35,11 @@ def test_prompt_error_is_a_value_error():
         Prompt(box=[np.nan, 0, 1, 1])
 
 
-@pytest.mark.parametrize("box", [[1, 2, 3.5, 4], (1, 2, 3.5, 4), np.array([[1, 2, 3.5, 4]]), torch.tensor([1, 2, 3.5, 4])])
-def test_boxes_of_any_sequence_keep_their_subpixels(box):
-    assert Prompt(box=box).box.tolist() == [1, 2, 3.5, 4]
+@pytest.mark.parametrize(
+    "box", [[1, 2, 3.5, 4], (1, 2, 3.5, 4), np.array([[1, 2, 3.5, 4]]), torch.tensor([1, 2, 3.5, 4])]
+)
+def test_boxes_of_any_sequence_keep_their_subpixels(kind):
+    assert Prompt(box=kind([1, 2, 3.5, 4])).box.tolist() == [1, 2, 3.5, 4]
 
 
 def test_labels_default_to_foreground():

@@ -96,4 +96,3 @@ def test_untrained_weights_fail_the_self_test(tmp_path):
     weights.save_checkpoint(build_sam_vit_t(None).state_dict(), tmp_path / "random.pt")
     with pytest.raises(CheckpointError, match="must segment the test image"):
         load_model(tmp_path / "random.pt", device="cpu")
-
