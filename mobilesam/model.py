@@ -130,9 +130,7 @@ class MobileSAM:
         for path, image in iter_images(source, array_format="BGR"):
             read = time.perf_counter()
             self.predictor.set_image(image)
-            crops = self.predictor.predict_batch(
-                prompts, multimask_output=multimask_output, return_low_res_logits=True
-            )
+            crops = self.predictor.predict_batch(prompts, multimask_output=multimask_output, return_low_res_logits=True)
             predicted = time.perf_counter()
             result = self._results(path, image, [crop for candidates in crops for crop in candidates], conf)
             end = time.perf_counter()

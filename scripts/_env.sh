@@ -47,9 +47,6 @@ install_extra() {
     wanted="$ROOT $1 $(cksum < "$ROOT/pyproject.toml")"
     if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
     say "installing mobilesam[$1] into .venv (the first time takes minutes)"
-    if [ "$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && [ -z "${PIP_EXTRA_INDEX_URL:-}" ]; then
-        say "no NVIDIA GPU found; PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu would save gigabytes"
-    fi
     "$VENV_PYTHON" -m pip install -q --disable-pip-version-check -e "$ROOT[$1]" || die "pip failed, see above."
     printf '%s\n' "$wanted" > "$stamp"
 }

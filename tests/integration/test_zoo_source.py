@@ -33,8 +33,15 @@ LOAD = """
 import fiftyone.zoo as foz
 foz.register_zoo_model_source(sys.argv[1])
 model = foz.load_zoo_model("mobilesam-torch", device="cpu", prompt_field="boxes")
-import fiftyone_mobilesam
+import fiftyone as fo, fiftyone_mobilesam
+dataset = fo.Dataset()
+boxes = fo.Detections(detections=[fo.Detection(bounding_box=[0.1, 0.1, 0.5, 0.5])])
+dataset.add_sample(fo.Sample(filepath=sys.argv[2], boxes=boxes))
+dataset.apply_model(model, label_field="masks", num_workers=1)
+masks = dataset.count("masks.detections.mask")
+dataset.delete()
 print("RESULT", json.dumps({
+    "masks": masks,
     "type": type(model).__name__, "file": fiftyone_mobilesam.__file__, "prompt_field": model.config.prompt_field,
     "path": foz.find_zoo_model("mobilesam-torch"),
 }))
@@ -90,12 +97,13 @@ def test_source_registers_without_torch(archive_url, tmp_path):
     assert (zoo / "mobilesam" / "fiftyone-mobilesam" / "manifest.json").is_file()
 
 
-def test_source_loads_the_model_from_its_copy(archive_url, tmp_path):
+def test_source_loads_the_model_from_its_copy_and_it_works(archive_url, scene_file, tmp_path):
     zoo = tmp_path / "zoo"
-    result = run_without_checkout(LOAD, archive_url, cwd=tmp_path, FIFTYONE_MODEL_ZOO_DIR=str(zoo))
+    result = run_without_checkout(LOAD, archive_url, str(scene_file), cwd=tmp_path, FIFTYONE_MODEL_ZOO_DIR=str(zoo))
     copy = zoo / "mobilesam" / "fiftyone-mobilesam"
     assert result["type"] == "MobileSAMModel"
     assert result["prompt_field"] == "boxes"
+    assert result["masks"] == 1
     assert Path(result["file"]).resolve().is_relative_to(copy.resolve())
     assert Path(result["path"]) == copy / "mobile_sam.safetensors"
 
