@@ -38,7 +38,8 @@ def read_image(path: str | Path) -> np.ndarray:
             return to_rgb(image)
     except FileNotFoundError as error:
         raise ImageError(f"image must be a file, got {str(path)!r}, which does not exist. Check the path.") from error
-    except UnidentifiedImageError:  # 16-bit colour TIFF, for one
+    except (UnidentifiedImageError, ImportError):
+        # 16-bit colour TIFF, for one. Where ultralytics is imported, its `Image.open` wants another package instead.
         return _read_with_opencv(path, orientation=1)
     except ImageError:
         raise

@@ -2,6 +2,8 @@
 # Sets ROOT (the repository) and VENV_PYTHON. Works with the bash of macOS (3.2).
 
 export FIFTYONE_DO_NOT_TRACK=true
+# ensure_mongod.py brings MongoDB 6 where FiftyOne has none, and FiftyOne would remark on its age at every start.
+export FIFTYONE_DATABASE_VALIDATION="${FIFTYONE_DATABASE_VALIDATION:-false}"
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV_PYTHON="$ROOT/.venv/bin/python"
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 
 import fiftyone as fo
-import numpy as np
 import pytest
 from PIL import Image
 from scenes import LEFT, detections, draw_scene, ellipse_box, ellipse_mask, full_mask, iou, keypoints
