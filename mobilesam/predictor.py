@@ -87,7 +87,8 @@ class SamPredictor:
                 f"transformed_image must have shape (1, 3, h, w) with long side {side}, got {shape}. "
                 "Resize it with predictor.transform.apply_image_torch()."
             )
-        features = self.model.encode_image(self.model.preprocess(transformed_image.to(self.device)))
+        pixels = self.model.preprocess(self.transform.padded_pixels(transformed_image.to(self.device)))
+        features = self.model.encode_image(pixels)
         self.set_image_embedding(ImageEmbedding(features, tuple(original_image_size), shape[2:]))
 
     def set_image_embedding(self, embedding: ImageEmbedding) -> None:

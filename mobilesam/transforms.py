@@ -75,7 +75,7 @@ class ResizeLongestSide:
         return logits
 
     def padded_pixels(self, image: Tensor) -> Tensor:
-        """Pad a resized (3, h, w) image where padding is done before normalisation: nowhere in the original."""
+        """Pad a resized (..., 3, h, w) image where that is done before normalisation: not in the original."""
         return image
 
     def upscale_matrices(self, original_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -117,8 +117,12 @@ class UltralyticsLetterbox(ResizeLongestSide):
         height, width = self.input_hw(image.shape[:2])
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
+    def apply_image_torch(self, image: Tensor) -> Tensor:
+        """Resize without antialiasing. (B, C, H, W) float -> (B, C, h, w)."""
+        return F.interpolate(image, self.input_hw(image.shape[-2:]), mode="bilinear")
+
     def padded_pixels(self, image: Tensor) -> Tensor:
-        """Pad a resized (3, h, w) image with gray to (3, 1024, 1024), before normalisation."""
+        """Pad a resized (..., 3, h, w) image with gray to (..., 3, 1024, 1024), before normalisation."""
         side = self.target_length
         return F.pad(image, (0, side - image.shape[-1], 0, side - image.shape[-2]), value=self.PAD_VALUE)
 

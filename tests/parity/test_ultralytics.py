@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tolerances import SCORE
 
@@ -52,3 +53,12 @@ def test_other_sizes(sam, peer, zidane, tmp_path, hw):
     theirs = result.masks.data[0].numpy()
     assert (masks[0] & theirs).sum() / (masks[0] | theirs).sum() >= 0.999
     assert abs(scores[0] - result.boxes.conf[0].item()) <= 10 * SCORE
+
+
+def test_a_tensor_is_treated_like_an_array(sam, zidane):
+    predictor = SamPredictor(sam, preprocess="ultralytics")
+    predictor.set_image(zidane)
+    expected = predictor.features
+    tensor = torch.from_numpy(zidane).permute(2, 0, 1)[None].float()
+    predictor.set_torch_image(predictor.transform.apply_image_torch(tensor).round(), zidane.shape[:2])
+    assert (predictor.features - expected).abs().mean() < 1e-3  # fixed-point and float bilinear round differently
