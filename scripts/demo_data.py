@@ -106,6 +106,7 @@ def make_dataset(name: str, coco: dict[str, Any], files: dict[str, str]) -> fo.D
         fo.delete_dataset(name)
     dataset = fo.Dataset(name, persistent=True)
     dataset.info["made_by"] = MADE_BY
+    dataset.app_config.color_scheme = fo.ColorScheme(color_by="value")  # a colour an object, not one for all masks
     dataset.save()
     with tempfile.TemporaryDirectory() as folder:
         labels_path = Path(folder) / "labels.json"
