@@ -77,6 +77,15 @@ class Target:
             self.samples._source_collection._dataset.add_frame_field(name, **kind)
             dataset.add_sample_field(name, **kind)
 
+    def sync(self, sample_ids: list[str]) -> None:
+        """Copy the labels of a frames or patches view to its source once more, after the run.
+
+        FiftyOne 1.22 does it during the run, in a thread, and can miss some: a sample whose write is queued while the
+        thread copies another's is ticked off as copied without having been written.
+        """
+        if self.samples._is_generated and not self.is_video:
+            self.samples._sync_source(ids=sample_ids)
+
     def declare(self) -> None:
         """Declare the attributes of the labels that were written, so that the App can show and filter them."""
         dataset, name = self.samples._dataset, self.label_field.removeprefix(FRAMES)

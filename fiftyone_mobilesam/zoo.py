@@ -133,7 +133,8 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
 
     def __exit__(self, exc_type: type | None, error: BaseException | None, traceback: Any) -> None:
         target, self._target = self._target, None
-        if target is not None and self.last_run.done:
+        if target is not None and (written := self.last_run.done + self.last_run.empty):
+            target.sync(written)
             target.declare()
         if isinstance(error, StopRun):
             raise error.args[0] from None

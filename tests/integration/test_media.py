@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 
 import fiftyone as fo
 import numpy as np
@@ -97,6 +98,25 @@ def test_a_frames_view(model, video, num_workers):
     view.apply_model(model, label_field="masks", prompt_field="detections", num_workers=num_workers)
     assert frame_masks(video) == [0, 1, 1, 0, 1, 1]
     assert "masks" in view.get_field_schema()
+
+
+@needs_ffmpeg
+def test_a_frames_view_loses_nothing_when_samples_follow_quickly(model, video, monkeypatch):
+    """FiftyOne copies labels to the videos in a thread and forgets those that come while it writes."""
+    write = fo.core.odm.bulk_write
+
+    def slow_write(*args, **kwargs):
+        result = write(*args, **kwargs)
+        time.sleep(0.3)
+        return result
+
+    monkeypatch.setattr(fo.core.odm, "bulk_write", slow_write)
+    monkeypatch.setattr(fo.config, "default_batcher", "static")
+    monkeypatch.setattr(fo.config, "batcher_static_size", 1)
+    no_prompts = fo.ViewField("frame_number").is_in([1, 4])  # no model between them to wait for
+    view = video.to_frames(sample_frames=True).match(no_prompts)
+    view.apply_model(model, label_field="masks", prompt_field="detections", num_workers=0)
+    assert frame_masks(video) == [0, None, None, 0, None, None]
 
 
 EXIF_ORIENTATION = 274
