@@ -7,6 +7,10 @@ from torch import Tensor
 
 from mobilesam.boxes import Region, tight_region
 
+# `(row0, column0, row1, column1)` of the 64 x 64 image tokens. A token is 4 x 4 low-res logits.
+Tile = tuple[int, int, int, int]
+WHOLE_TILE: Tile = (0, 0, 64, 64)
+
 
 @dataclass(frozen=True, eq=False)
 class MaskCrop:
@@ -39,22 +43,40 @@ class MaskCrop:
         return mask
 
 
-def upscale_logits(low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], region: Region) -> Tensor:
+def tile_for(matrices: tuple[Tensor, Tensor], region: Region) -> Tile:
+    """Return the image tokens whose logits a region of the original image is upscaled from.
+
+    Args:
+        matrices: rows (H, 256) and columns (W, 256), from `ResizeLongestSide.upscale_matrices`.
+        region: `(x0, y0, x1, y1)` in the original frame.
+    """
+    (r0, r1), (c0, c1) = (
+        (int(matrix[start].nonzero()[0]) // 4, int(matrix[stop - 1].nonzero()[-1]) // 4 + 1)
+        for matrix, start, stop in ((matrices[0], region[1], region[3]), (matrices[1], region[0], region[2]))
+    )
+    return r0, c0, r1, c1
+
+
+def upscale_logits(
+    low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], region: Region, tile: Tile = WHOLE_TILE
+) -> Tensor:
     """Upscale logits for one region of the original image, and for nothing else.
 
     Gives the values of `Sam.postprocess_masks` inside the region, to float rounding, without a full-image float stack.
 
     Args:
-        low_res_logits: (..., 256, 256).
+        low_res_logits: (..., 256, 256), or the part of it that `tile` covers.
         matrices: rows (H, 256) and columns (W, 256), from `ResizeLongestSide.upscale_matrices`.
         region: `(x0, y0, x1, y1)` in the original frame.
+        tile: where `low_res_logits` lie; it must hold `tile_for(matrices, region)`.
 
     Returns:
         (..., y1 - y0, x1 - x0) float32.
     """
     x0, y0, x1, y1 = region
+    r0, c0, r1, c1 = (4 * edge for edge in tile)
     rows, columns = matrices
-    return rows[y0:y1] @ low_res_logits @ columns[x0:x1].T
+    return rows[y0:y1, r0:r1] @ low_res_logits @ columns[x0:x1, c0:c1].T
 
 
 def stability_score(logits: Tensor, *, mask_threshold: float = 0.0, offset: float = 1.0) -> Tensor:

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from mobilesam.boxes import Region
 from mobilesam.errors import ImageError, NoImageSetError, PromptError
+from mobilesam.fast_decoder import FastDecoder
 from mobilesam.images import to_rgb
-from mobilesam.masks import MaskCrop, crop_mask, upscale_logits
+from mobilesam.masks import WHOLE_TILE, MaskCrop, Tile, crop_mask, tile_for, upscale_logits
 from mobilesam.modeling import Sam
 from mobilesam.prompts import Prompt
 from mobilesam.transforms import TRANSFORMS
 
-# Prompts decoded at once. Larger chunks are slower on a CPU: at 4 the decoder takes 31 ms a prompt, at 16 it takes
-# 100 ms, because glibc returns blocks above 32 MiB to the system after each step (2 cores, torch 2.15).
+# Prompts decoded at once. More are slower on a CPU: with 4 the fast decoder takes 20 ms a whole mask and the plain one
+# 43, with 16 they take 30 and 77, because glibc returns blocks above 32 MiB to the system after each step (2 cores of
+# AMD Zen 5, torch 2.15).
 PROMPTS_PER_CHUNK = 4
 SINGLE_POINT = (False, 1, False)
 
@@ -44,15 +46,17 @@ class SamPredictor:
     Args:
         sam_model: a `Sam`, from `sam_model_registry["vit_t"](checkpoint)` or `load_model()`.
         preprocess: "sam" for the original's numbers, "ultralytics" for Ultralytics'.
+        fast: let `predict_batch` use the fast decoder, which gives the same masks. The plain one explains it.
 
     Source: the interface of Segment Anything's `predictor.py`.
     """
 
-    def __init__(self, sam_model: Sam, *, preprocess: str = "sam"):
+    def __init__(self, sam_model: Sam, *, preprocess: str = "sam", fast: bool = True):
         if preprocess not in TRANSFORMS:
             raise ValueError(f"preprocess must be one of {sorted(TRANSFORMS)}, got {preprocess!r}.")
         self.model = sam_model
         self.transform = TRANSFORMS[preprocess](sam_model.image_encoder.img_size)
+        self.fast = fast
         self._image: ImageEmbedding | None = None
 
     # ---- the image -------------------------------------------------------------------------------------------------
@@ -176,7 +180,10 @@ class SamPredictor:
         """
         image = self._require_image()
         prompt = Prompt(box=box, point_coords=point_coords, point_labels=point_labels, mask_input=mask_input)
-        ((_, logits, iou_predictions),) = self._decode([prompt], image, multimask_output=multimask_output)
+        with torch.no_grad():
+            embeddings = self._embed([prompt], image)
+            decoded = self.model.decode_masks(image.features, embeddings, multimask_output=multimask_output)
+        logits, iou_predictions = (x[0] for x in decoded)
         masks = upscale_logits(logits, self._matrices(image), _whole(image))
         if not return_logits:
             masks = masks > self.model.mask_threshold
@@ -254,17 +261,17 @@ class SamPredictor:
                 prompt.check_inside(image.original_hw)
             except PromptError as error:
                 raise PromptError(f"Object {index}: {error}") from error
-        regions = regions or [None] * len(prompts)
         matrices = self._matrices(image)
-
+        regions = [region or _whole(image) for region in regions or [None] * len(prompts)]
+        tiles = [WHOLE_TILE if return_low_res_logits else tile_for(matrices, region) for region in regions]
         results: list[list[MaskCrop]] = [[] for _ in prompts]
-        for index, logits, iou_predictions in self._decode(prompts, image, multimask_output=multimask_output):
-            region = regions[index] or _whole(image)
+        decoded = self._decode(prompts, image, tiles, multimask_output=multimask_output)
+        for index, tile, logits, iou_predictions in decoded:
             keep = [int(iou_predictions.argmax())] if best_only else range(len(logits))
             results[index] = [
                 crop_mask(
-                    upscale_logits(logits[i], matrices, region),
-                    region,
+                    upscale_logits(logits[i], matrices, regions[index], tile),
+                    regions[index],
                     mask_threshold=self.model.mask_threshold,
                     iou_prediction=float(iou_predictions[i]),
                     low_res_logits=logits[i] if return_low_res_logits else None,
@@ -277,20 +284,22 @@ class SamPredictor:
 
     @torch.no_grad()
     def _decode(
-        self, prompts: Sequence[Prompt], image: ImageEmbedding, *, multimask_output: bool | None
-    ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield, in any order, each prompt's index, its logits (C, 256, 256) and its IoU predictions (C,)."""
-        # Padding a prompt to another's number of points would change its mask, so only equals are decoded together.
-        groups: dict[tuple, list[int]] = defaultdict(list)
-        for index, prompt in enumerate(prompts):
-            groups[prompt.structure].append(index)
-        for structure, group in groups.items():
-            multimask = structure == SINGLE_POINT if multimask_output is None else multimask_output
-            for start in range(0, len(group), PROMPTS_PER_CHUNK):
-                chunk = group[start : start + PROMPTS_PER_CHUNK]
-                embeddings = self._embed([prompts[i] for i in chunk], image)
+        self, prompts: Sequence[Prompt], image: ImageEmbedding, tiles: Sequence[Tile], *, multimask_output: bool | None
+    ) -> Iterator[tuple[int, Tile, Tensor, Tensor]]:
+        """Yield, in any order, each prompt's index, tile, logits of the tile (C, h, w) and IoU predictions (C,)."""
+        side = None
+        for chunk, multimask in _chunks(prompts, multimask_output):
+            embeddings = self._embed([prompts[i] for i in chunk], image)
+            if self.fast and prompts[chunk[0]].mask_input is None:
+                if side is None:
+                    decoder = FastDecoder(self.model)
+                    side = decoder.image_side(image.features)
+                wanted = [tiles[i] for i in chunk]
+                logits, iou = decoder.decode(side, embeddings[0], wanted, multimask_output=multimask)
+            else:
+                wanted = [WHOLE_TILE] * len(chunk)
                 logits, iou = self.model.decode_masks(image.features, embeddings, multimask_output=multimask)
-                yield from zip(chunk, logits, iou, strict=True)
+            yield from zip(chunk, wanted, logits, iou, strict=True)
 
     def _embed(self, prompts: Sequence[Prompt], image: ImageEmbedding) -> tuple[Tensor, Tensor]:
         """Stack prompts of one structure, map them to the input frame and encode them."""
@@ -331,3 +340,17 @@ class SamPredictor:
 def _whole(image: ImageEmbedding) -> Region:
     height, width = image.original_hw
     return 0, 0, width, height
+
+
+def _chunks(prompts: Sequence[Prompt], multimask_output: bool | None) -> Iterator[tuple[list[int], bool]]:
+    """Yield indices of prompts to decode together, and whether they want three candidates.
+
+    Padding a prompt to another's number of points would change its mask, so only equals are decoded together.
+    """
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for index, prompt in enumerate(prompts):
+        groups[prompt.structure].append(index)
+    for structure, group in groups.items():
+        multimask = structure == SINGLE_POINT if multimask_output is None else multimask_output
+        for start in range(0, len(group), PROMPTS_PER_CHUNK):
+            yield group[start : start + PROMPTS_PER_CHUNK], multimask
