@@ -57,7 +57,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
 
     def __init__(self, sam: Sam, options: Options | None = None):
         super().__init__()
-        self.predictor = SamPredictor(sam)
+        self.predictor = SamPredictor(sam, fast=True)
         self.config = options or Options()
         self.last_run = RunReport()
         self._options = self.config

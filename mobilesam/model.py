@@ -52,7 +52,7 @@ class MobileSAM:
         elif device is not None:
             model = model.to(_device(device))
         self.model = model
-        self.predictor = SamPredictor(model, preprocess=preprocess)
+        self.predictor = SamPredictor(model, preprocess=preprocess, fast=True)
 
     @property
     def device(self) -> torch.device:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mobilesam.boxes import Region
 from mobilesam.errors import ImageError, NoImageSetError, PromptError
 from mobilesam.fast_decoder import FastDecoder
+from mobilesam.fast_encoder import FastEncoder
 from mobilesam.images import to_rgb
 from mobilesam.masks import WHOLE_TILE, MaskCrop, Tile, crop_mask, tile_for, upscale_logits
 from mobilesam.modeling import Sam
@@ -46,17 +47,19 @@ class SamPredictor:
     Args:
         sam_model: a `Sam`, from `sam_model_registry["vit_t"](checkpoint)` or `load_model()`.
         preprocess: "sam" for the original's numbers, "ultralytics" for Ultralytics'.
-        fast: let `predict_batch` use the fast decoder, which gives the same masks. The plain one explains it.
+        fast: encode with the fast encoder, on a CPU, and let `predict_batch` use the fast decoder: the same masks up
+            to ties, in a third of the time. Logits then differ from upstream's by up to 3e-4 instead of 1e-4.
 
     Source: the interface of Segment Anything's `predictor.py`.
     """
 
-    def __init__(self, sam_model: Sam, *, preprocess: str = "sam", fast: bool = True):
+    def __init__(self, sam_model: Sam, *, preprocess: str = "sam", fast: bool = False):
         if preprocess not in TRANSFORMS:
             raise ValueError(f"preprocess must be one of {sorted(TRANSFORMS)}, got {preprocess!r}.")
         self.model = sam_model
         self.transform = TRANSFORMS[preprocess](sam_model.image_encoder.img_size)
         self.fast = fast
+        self._fast_encoder: FastEncoder | None = None
         self._image: ImageEmbedding | None = None
 
     # ---- the image -------------------------------------------------------------------------------------------------
@@ -92,7 +95,7 @@ class SamPredictor:
                 "Resize it with predictor.transform.apply_image_torch()."
             )
         pixels = self.model.preprocess(self.transform.padded_pixels(transformed_image.to(self.device)))
-        features = self.model.encode_image(pixels)
+        features = self._encode(pixels)
         self.set_image_embedding(ImageEmbedding(features, tuple(original_image_size), shape[2:]))
 
     def set_image_embedding(self, embedding: ImageEmbedding) -> None:
@@ -111,7 +114,7 @@ class SamPredictor:
         """
         if not images:
             return []
-        features = self.model.encode_image(torch.stack([self._to_pixels(image) for image in images]))
+        features = self._encode(torch.stack([self._to_pixels(image) for image in images]))
         return [
             ImageEmbedding(feature.unsqueeze(0), image.shape[:2], self.transform.input_hw(image.shape[:2]))
             for feature, image in zip(features, images, strict=True)
@@ -281,6 +284,14 @@ class SamPredictor:
         return results
 
     # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        """(B, 3, 1024, 1024) -> (B, 256, 64, 64)."""
+        if not (self.fast and FastEncoder.supports(self.model)):
+            return self.model.encode_image(pixels)
+        if self._fast_encoder is None or not self._fast_encoder.fits(self.model):
+            self._fast_encoder = FastEncoder(self.model)
+        return self._fast_encoder(pixels)
 
     @torch.no_grad()
     def _decode(

@@ -153,7 +153,9 @@ def check_boxes(sam, upstream_sam, image, boxes):
     hw = image.shape[:2]
     regions = [snap_outward(box, original_hw=hw) for box in boxes]
     whole = ours.predict_batch(make_prompts(boxes=boxes), return_low_res_logits=True)
-    clipped = ours.predict_batch(make_prompts(boxes=boxes), regions=regions)
+    fast = SamPredictor(sam, fast=True)
+    fast.set_image(image)
+    clipped = fast.predict_batch(make_prompts(boxes=boxes), regions=regions)
     for box, (x0, y0, x1, y1), [crop], [inside] in zip(boxes, regions, whole, clipped, strict=True):
         masks, _, logits = upstream.predict(box=box, multimask_output=False)
         np.testing.assert_allclose(crop.low_res_logits, logits[0], rtol=LOW_RES_LOGITS_RELATIVE, atol=LOW_RES_LOGITS)

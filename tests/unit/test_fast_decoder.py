@@ -18,7 +18,7 @@ HW = (720, 1280)
 
 @pytest.fixture(scope="module")
 def predictors(sam, zidane):
-    fast, plain = SamPredictor(sam), SamPredictor(sam, fast=False)
+    fast, plain = SamPredictor(sam, fast=True), SamPredictor(sam)
     fast.set_image(zidane)
     plain.set_image_embedding(fast._image)
     return fast, plain
@@ -61,7 +61,7 @@ def test_new_weights_are_used_at_once(sam, zidane):
     from mobilesam import build_sam_vit_t
 
     other = build_sam_vit_t("mobile_sam.pt")
-    predictor = SamPredictor(other)
+    predictor = SamPredictor(other, fast=True)
     predictor.set_image(zidane)
     before = predictor.predict_batch(make_prompts(boxes=BOXES[:1]))
     with torch.no_grad():
