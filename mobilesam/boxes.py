@@ -14,13 +14,15 @@ def clip_box(box: np.ndarray, *, original_hw: tuple[int, int]) -> np.ndarray:
 
 
 def snap_outward(box: np.ndarray, *, original_hw: tuple[int, int]) -> Region:
-    """Return the smallest whole-pixel region `(x0, y0, x1, y1)` of the image that holds a (4,) box.
+    """Return the smallest whole-pixel region `(x0, y0, x1, y1)` of the image that holds a (4,) box; one pixel at least.
 
     A coordinate within 1e-4 px of a whole pixel counts as that pixel: relative coordinates such as `3 / 640` come back
     from a database a little off, and must not grow the region by a pixel.
     """
+    height, width = original_hw
     x0, y0, x1, y1 = clip_box(box, original_hw=original_hw)
-    return math.floor(x0 + 1e-4), math.floor(y0 + 1e-4), math.ceil(x1 - 1e-4), math.ceil(y1 - 1e-4)
+    left, top = min(math.floor(x0 + 1e-4), width - 1), min(math.floor(y0 + 1e-4), height - 1)
+    return left, top, max(math.ceil(x1 - 1e-4), left + 1), max(math.ceil(y1 - 1e-4), top + 1)
 
 
 def tight_region(mask: np.ndarray) -> Region:

@@ -146,6 +146,15 @@ def test_a_box_over_the_border_is_clipped_not_lost(model, make_dataset, tmp_path
     assert iou(full_mask(mask), ellipse_mask(centre, (24, 50))) > 0.9
 
 
+def test_a_box_thinner_than_a_pixel_costs_nobody(model, make_dataset):
+    thin = [[1 - 1e-9, 0.3, 0.2, 0.2], [0.5, 0.5, 1e-9, 0.2], [-0.2, 0.1, 0.2 + 1e-9, 0.1]]
+    dataset = make_dataset({"detections": detections(*thin, GOOD)})
+    dataset.apply_model(model, label_field="masks", prompt_field="detections", num_workers=0)
+    *thin_masks, good = dataset.first().masks.detections
+    assert len(thin_masks) == 3
+    assert iou(full_mask(good), ellipse_mask(*LEFT)) > 0.97
+
+
 def test_an_image_the_model_fails_on_costs_only_itself(model, make_dataset, monkeypatch):
     """Out of memory, say: the batch is encoded again one by one."""
     encode = model.predictor.encode_images

@@ -30,3 +30,9 @@ def test_tight_region_of_a_mask():
 
 def test_tight_region_of_an_empty_mask_is_zeros():
     assert tight_region(np.zeros(HW, dtype=bool)) == (0, 0, 0, 0)
+
+
+def test_snap_outward_keeps_a_pixel_of_the_thinnest_box():
+    assert snap_outward([5, 5, 5 + 1e-5, 7], original_hw=HW) == (5, 5, 6, 7)
+    assert snap_outward([200 - 1e-5, 99.99999, 230, 130], original_hw=HW) == (199, 99, 200, 100)
+    assert snap_outward([-30, -30, 1e-5, 1e-5], original_hw=HW) == (0, 0, 1, 1)
