@@ -147,27 +147,35 @@ def _is_deep_colour(image: Image.Image) -> bool:
 
 def _read_with_opencv(path: str | Path, orientation: int) -> np.ndarray:
     data = np.fromfile(path, dtype=np.uint8)
-    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     array = cv2.imdecode(data, flags) if data.size else None
     if array is None:
         raise ImageError(
             f"image must be an image file, got {str(path)!r} of {data.size} bytes, which is none that Pillow or OpenCV "
             "knows. Convert it, fetch it again, or remove it."
         )
-    upright = Image.fromarray(to_rgb(array, array_format="BGR"))
-    upright.getexif()[EXIF_ORIENTATION] = orientation
-    return to_rgb(upright)
+    if data[:4].tobytes() in (b"II*\0", b"MM\0*"):
+        orientation = 1  # OpenCV turns a TIFF whatever the flags say
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    image = Image.fromarray(_array_to_rgb(_spread_unit_floats(array)[..., ::-1]))
+    image.info["exif"] = exif.tobytes()
+    return to_rgb(image)
 
 
 def _pil_to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):
         return _array_to_rgb(np.asarray(image))
-    if image.mode == "F":  # a float file; in [0, 1] or in [0, 255]
-        array = np.asarray(image)
-        return _array_to_rgb(array * 255 if array.size and array.max() <= 1 else array)
+    if image.mode == "F":
+        return _array_to_rgb(_spread_unit_floats(np.asarray(image)))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns if it must drop a palette's transparency in one step
     return np.array(image.convert("RGB"))
+
+
+def _spread_unit_floats(array: np.ndarray) -> np.ndarray:
+    """Bring the pixels of a float file from [0, 1] to [0, 255]; others stay as they are."""
+    return array * 255 if array.dtype.kind == "f" and array.max() <= 1 else array
 
 
 def _tensor_to_array(tensor: Any) -> np.ndarray:

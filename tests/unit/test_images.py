@@ -1,6 +1,10 @@
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, ImageFile
 
@@ -73,6 +77,21 @@ def test_16_bit_colour_keeps_its_low_bits(tmp_path, suffix, factor):
     path = tmp_path / f"deep{suffix}"
     cv2.imwrite(str(path), COLOUR[..., ::-1].astype(np.uint16) * factor)
     assert np.array_equal(read_image(path), COLOUR)
+
+
+def test_16_bit_colour_is_turned_upright(tmp_path):
+    """OpenCV turns a TIFF by itself and a PNG not; both must be turned once."""
+    deep = COLOUR[..., ::-1].astype(np.uint16) * 257
+    rgb = np.ascontiguousarray(deep[..., ::-1])
+    tifffile.imwrite(tmp_path / "deep.tif", rgb, photometric="rgb", extratags=[(274, "H", 1, 6, True)])
+    assert np.array_equal(read_image(tmp_path / "deep.tif"), np.rot90(COLOUR, -1))
+
+    png, exif = cv2.imencode(".png", deep)[1].tobytes(), Image.Exif()
+    exif[274] = 6
+    block = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(block) - 4) + block + struct.pack(">I", zlib.crc32(block))
+    (tmp_path / "deep.png").write_bytes(png[:33] + chunk + png[33:])
+    assert np.array_equal(read_image(tmp_path / "deep.png"), np.rot90(COLOUR, -1))
 
 
 @pytest.mark.parametrize("lenient", [False, True])
