@@ -122,11 +122,10 @@ class FastDecoder:
         )
         return ImageSide(tokens, tokens_pe, key, value)
 
-    @torch.no_grad()
     def decode(
         self, image: ImageSide, sparse_prompt_embeddings: Tensor, tiles: list[Tile], *, multimask_output: bool
     ) -> tuple[list[Tensor], Tensor]:
-        """Decode the masks of `B` prompts, each in its own tile.
+        """Decode the masks of `B` prompts, each in its own tile: `attend`, then `upscale`.
 
         Args:
             image: from `image_side`.
@@ -136,6 +135,18 @@ class FastDecoder:
 
         Returns:
             Per prompt low-res logits (C, 4 * rows, 4 * columns), and IoU predictions (B, C).
+        """
+        image_tokens, hyper, iou = self.attend(image, sparse_prompt_embeddings, multimask_output=multimask_output)
+        return self.upscale(image_tokens, hyper, tiles), iou
+
+    @torch.no_grad()
+    def attend(
+        self, image: ImageSide, sparse_prompt_embeddings: Tensor, *, multimask_output: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the two-way transformer, which is all that IoU predictions need.
+
+        Returns:
+            image tokens (B, 4096, 256) and mask vectors (B, C, 32), both for `upscale`, and IoU predictions (B, C).
         """
         batch = len(sparse_prompt_embeddings)
         indices = range(1, 4) if multimask_output else range(1)
@@ -155,7 +166,7 @@ class FastDecoder:
         iou_predictions = self.decoder.iou_prediction_head(last[:, 0])[:, list(indices)]
         mlps = self.decoder.output_hypernetworks_mlps
         hyper = torch.stack([mlps[index](last[:, 1 + i]) for i, index in enumerate(indices)], dim=1)
-        return self._upscale(image_tokens, hyper, tiles), iou_predictions
+        return image_tokens, hyper, iou_predictions
 
     def _first_tokens(self, image: ImageSide, prompt: Tensor) -> Tensor:
         """Token side of the first layer; all prompts query the shared image as one sequence."""
@@ -201,8 +212,18 @@ class FastDecoder:
         residual = image.tokens.expand(len(tokens), -1, -1) if image_tokens is None else image_tokens
         return norm(torch.baddbmm(residual, weights.transpose(1, 2), attention.values_from_tokens(tokens)))
 
-    def _upscale(self, image_tokens: Tensor, hyper: Tensor, tiles: list[Tile]) -> list[Tensor]:
-        """Upscale each prompt's tile and take the product with its mask vectors (B, C, 32)."""
+    @torch.no_grad()
+    def upscale(self, image_tokens: Tensor, hyper: Tensor, tiles: list[Tile]) -> list[Tensor]:
+        """Upscale each prompt's tile and take the product with its mask vectors.
+
+        Args:
+            image_tokens: (B, 4096, 256), from `attend`.
+            hyper: (B, C, 32), from `attend`; fewer prompts or candidates than there were are welcome.
+            tiles: per prompt the image tokens to upscale.
+
+        Returns:
+            Per prompt low-res logits (C, 4 * rows, 4 * columns).
+        """
         grid = image_tokens.unflatten(1, (GRID, GRID))
         picked = torch.cat([grid[b, r0:r1, c0:c1].flatten(0, 1) for b, (r0, c0, r1, c1) in enumerate(tiles)])
         x = F.linear(picked, *self.up1).unflatten(-1, (4, -1))
