@@ -143,7 +143,7 @@ def _attention_block(block: TinyVitBlock) -> Callable[[Tensor], Tensor]:
     """Attention within windows, a convolution of each channel, and the feed-forward half."""
     attention, side = block.attn, block.window_size
     project_in, project_out = _linear(attention.qkv), _linear(attention.proj)
-    bias = attention.attention_biases[:, attention.attention_bias_idxs].detach()
+    bias = attention.attention_biases[:, attention.attention_bias_idxs].detach().unsqueeze(0)
     widths = attention.key_dim, attention.key_dim, attention.val_dim
     convolve, widen, narrow = _conv(block.local_conv), _linear(block.mlp.fc1, gelu=True), _linear(block.mlp.fc2)
 
