@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from mobilesam.masks import Tile
 from mobilesam.modeling import MaskDecoder, Sam
+from mobilesam.products import batched_linear, linear
 
 GRID = 64
 
@@ -91,16 +92,22 @@ class FastDecoder:
     """Decodes many prompts of one image.
 
     Reads the weights of a `Sam` when it is made, in about 2 ms: make one when it is needed and do not keep it.
+
+    Args:
+        sam: the model.
+        dtype: of the 4096 image tokens and their products. The few tokens of a prompt, which decide what is segmented,
+            stay in float32.
     """
 
     @torch.no_grad()
-    def __init__(self, sam: Sam):
+    def __init__(self, sam: Sam, dtype: torch.dtype = torch.float32):
         self.sam = sam
+        self.dtype = dtype
         decoder: MaskDecoder = sam.mask_decoder
         self.decoder = decoder
         transformer = decoder.transformer
         self.first, self.second = transformer.layers
-        self.position = sam.prompt_encoder.get_dense_pe().flatten(2)[0].T.contiguous()  # (4096, 256)
+        self.position = sam.prompt_encoder.get_dense_pe().flatten(2)[0].T.to(dtype).contiguous()  # (4096, 256)
         self.first_out = FoldedAttention(self.first.cross_attn_image_to_token)
         self.second_in = FoldedAttention(self.second.cross_attn_token_to_image)
         self.second_out = FoldedAttention(self.second.cross_attn_image_to_token)
@@ -108,19 +115,21 @@ class FastDecoder:
         self.output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         # Transposed convolutions with stride = kernel are one matrix a token: (in, out, 2, 2) -> (in, 2 * 2 * out).
         up1, self.up_norm, _, up2, _ = decoder.output_upscaling
-        self.up1 = up1.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), up1.bias.repeat(4)
-        self.up2 = up2.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), up2.bias.repeat(4)
+        self.up1, self.up2 = (
+            (up.weight.permute(2, 3, 1, 0).flatten(0, 2).to(dtype).contiguous(), up.bias.repeat(4).to(dtype))
+            for up in (up1, up2)
+        )
 
     def image_side(self, features: Tensor) -> ImageSide:
         """Do the part of the work that does not depend on prompts. (1, 256, 64, 64) -> `ImageSide`."""
         tokens = (features.flatten(2)[0].T + self.sam.prompt_encoder.no_mask_embed.weight).contiguous()
-        tokens_pe = tokens + self.position
+        tokens_pe = tokens + self.sam.prompt_encoder.get_dense_pe().flatten(2)[0].T
         attention = self.first.cross_attn_token_to_image
         key, value = (
             projection(x).unflatten(-1, (attention.num_heads, -1)).transpose(0, 1).unsqueeze(0)
             for projection, x in ((attention.k_proj, tokens_pe), (attention.v_proj, tokens))
         )
-        return ImageSide(tokens, tokens_pe, key, value)
+        return ImageSide(tokens.to(self.dtype), tokens_pe.to(self.dtype).contiguous(), key, value)
 
     def decode(
         self, image: ImageSide, sparse_prompt_embeddings: Tensor, tiles: list[Tile], *, multimask_output: bool
@@ -187,10 +196,9 @@ class FastDecoder:
 
     def _attend_image(self, attention: FoldedAttention, image_tokens: Tensor, query: Tensor) -> Tensor:
         """Tokens look at the image. (B, 4096, 256), (B, T, 256) -> (B, T, 256)."""
-        folded = attention.queries_to_image(query)
-        scores = (folded.flatten(0, 1) @ self.position.T).view(*folded.shape[:2], -1)
-        scores.baddbmm_(folded, image_tokens.transpose(1, 2))
-        return attention.output(torch.softmax(scores, dim=-1) @ image_tokens)
+        folded = attention.queries_to_image(query).to(self.dtype)
+        scores = batched_linear(folded, image_tokens, linear(folded, self.position))
+        return attention.output(batched_linear(scores.softmax(dim=-1), image_tokens.transpose(1, 2)).float())
 
     def _image_attends(
         self,
@@ -202,15 +210,17 @@ class FastDecoder:
         prompt: Tensor,
     ) -> Tensor:
         """The image looks at the tokens. `image_tokens` None: those of the image, shared. -> (B, 4096, 256)."""
-        folded, bias = attention.keys_from_tokens(tokens + prompt)
+        folded, bias = (x.to(self.dtype) for x in attention.keys_from_tokens(tokens + prompt))
         shared = image.tokens_pe if image_tokens is None else self.position
-        scores = torch.addmm(bias.flatten(0, 1), folded.flatten(0, 1), shared.T).view(*folded.shape[:2], -1)
+        scores = linear(folded, shared).add_(bias)
         if image_tokens is not None:
-            scores.baddbmm_(folded, image_tokens.transpose(1, 2))
+            scores = batched_linear(folded, image_tokens, scores)
         # Image tokens last: a softmax over the few tokens of each head is then quick.
         weights = scores.unflatten(1, (attention.heads, -1)).softmax(dim=2).flatten(1, 2)
         residual = image.tokens.expand(len(tokens), -1, -1) if image_tokens is None else image_tokens
-        return norm(torch.baddbmm(residual, weights.transpose(1, 2), attention.values_from_tokens(tokens)))
+        values = attention.values_from_tokens(tokens).to(self.dtype)
+        image_tokens = batched_linear(weights.transpose(1, 2), values.transpose(1, 2), residual)
+        return F.layer_norm(image_tokens, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
     @torch.no_grad()
     def upscale(self, image_tokens: Tensor, hyper: Tensor, tiles: list[Tile]) -> list[Tensor]:
@@ -226,13 +236,13 @@ class FastDecoder:
         """
         grid = image_tokens.unflatten(1, (GRID, GRID))
         picked = torch.cat([grid[b, r0:r1, c0:c1].flatten(0, 1) for b, (r0, c0, r1, c1) in enumerate(tiles)])
-        x = F.linear(picked, *self.up1).unflatten(-1, (4, -1))
+        x = linear(picked, *self.up1).unflatten(-1, (4, -1))
         x = F.gelu(F.layer_norm(x, x.shape[-1:], self.up_norm.weight, self.up_norm.bias, self.up_norm.eps))
-        x = F.gelu(F.linear(x, *self.up2)).unflatten(-1, (4, -1))  # (tokens, 4, 4, 32)
+        x = F.gelu(linear(x, *self.up2)).unflatten(-1, (4, -1))  # (tokens, 4, 4, 32)
         sizes = [(r1 - r0) * (c1 - c0) for r0, c0, r1, c1 in tiles]
         logits = []
         for vectors, part, (r0, c0, r1, c1) in zip(hyper, x.split(sizes), tiles, strict=True):
             # (tokens, 4, 4, C) -> rows, columns, then the two steps of two by two
-            cells = (part @ vectors.T).view(r1 - r0, c1 - c0, 2, 2, 2, 2, -1)
+            cells = (part.float() @ vectors.T).view(r1 - r0, c1 - c0, 2, 2, 2, 2, -1)
             logits.append(cells.permute(6, 0, 2, 4, 1, 3, 5).reshape(-1, 4 * (r1 - r0), 4 * (c1 - c0)))
         return logits

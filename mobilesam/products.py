@@ -1,0 +1,40 @@
+"""Matrix products in oneDNN, where torch would send them to MKL: twice the rate in float32 on AMD processors.
+
+`F.linear` and `torch.bmm` are the plain versions, and what runs on other devices or where torch's private `mkldnn`
+operators are missing.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+OPERATORS = ("_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight", "_reorder_linear_weight")
+
+
+def has_onednn() -> bool:
+    """Whether this torch has the operators; on the CPU only."""
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
+
+
+def _to_onednn(x: Tensor) -> bool:
+    # torch sends bfloat16 there by itself.
+    return x.device.type == "cpu" and x.dtype == torch.float32 and has_onednn()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear`: (..., K) and (N, K) -> (..., N)."""
+    if _to_onednn(x):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return F.linear(x, weight, bias)
+
+
+def batched_linear(x: Tensor, weight: Tensor, other: Tensor | None = None) -> Tensor:
+    """`torch.bmm` or `torch.baddbmm`: (B, M, K) and (B, N, K), plus (B, M, N) if given -> (B, M, N)."""
+    if _to_onednn(x):
+        out = x.new_empty(len(x), x.shape[1], weight.shape[1])
+        for i, row in enumerate(out):
+            product = torch.ops.mkldnn._linear_pointwise(x[i], weight[i], None, "none", [], "")
+            row.copy_(product) if other is None else torch.add(product, other[i], out=row)
+        return out
+    weight = weight.transpose(1, 2)
+    return torch.bmm(x, weight) if other is None else torch.baddbmm(other, x, weight)
