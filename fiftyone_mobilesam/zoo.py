@@ -49,15 +49,16 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
 
     Args:
         sam: the network.
+        precision: "fp32", "bf16" or "auto", see `SamPredictor`.
         options: defaults for every run; the keywords of `apply_model` come before them.
 
     Attributes:
         last_run: the `RunReport` of the run that is going on or has ended.
     """
 
-    def __init__(self, sam: Sam, options: Options | None = None):
+    def __init__(self, sam: Sam, options: Options | None = None, *, precision: str = "fp32"):
         super().__init__()
-        self.predictor = SamPredictor(sam, fast=True)
+        self.predictor = SamPredictor(sam, fast=True, precision=precision)
         self.config = options or Options()
         self.last_run = RunReport()
         self._options = self.config

@@ -54,9 +54,9 @@ class FastEncoder:
         """Whether this machine and model can be served."""
         return sam.device.type == "cpu" and next(sam.parameters()).dtype == torch.float32 and has_onednn()
 
-    def fits(self, sam: Sam) -> bool:
-        """Whether the packed weights are still those of the model."""
-        return self._fingerprint == _fingerprint(sam)
+    def fits(self, sam: Sam, dtype: torch.dtype) -> bool:
+        """Whether the packed weights are still those of the model, in the precision wanted."""
+        return self._dtype == dtype and self._fingerprint == _fingerprint(sam)
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mobilesam.backend import Backend
 from mobilesam.boxes import Region
 from mobilesam.errors import ImageError, NoImageSetError, PromptError
-from mobilesam.fast_decoder import FastDecoder
-from mobilesam.fast_encoder import FastEncoder
 from mobilesam.images import to_rgb
 from mobilesam.masks import WHOLE_TILE, MaskCrop, Tile, crop_mask, tile_for, upscale_logits
 from mobilesam.modeling import Sam
@@ -49,17 +48,21 @@ class SamPredictor:
         preprocess: "sam" for the original's numbers, "ultralytics" for Ultralytics'.
         fast: encode with the fast encoder, on a CPU, and let `predict_batch` use the fast decoder: the same masks up
             to ties, in a third of the time. Logits then differ from upstream's by up to 3e-4 instead of 1e-4.
+        precision: "fp32"; "bf16" for the fast path with its large products in bfloat16, whose masks differ by about
+            1% of their area; "auto" for bf16 where the device multiplies it, and the fast path in fp32 elsewhere.
+
+    Raises:
+        ValueError: an unknown `preprocess` or `precision`.
 
     Source: the interface of Segment Anything's `predictor.py`.
     """
 
-    def __init__(self, sam_model: Sam, *, preprocess: str = "sam", fast: bool = False):
+    def __init__(self, sam_model: Sam, *, preprocess: str = "sam", fast: bool = False, precision: str = "fp32"):
         if preprocess not in TRANSFORMS:
             raise ValueError(f"preprocess must be one of {sorted(TRANSFORMS)}, got {preprocess!r}.")
         self.model = sam_model
         self.transform = TRANSFORMS[preprocess](sam_model.image_encoder.img_size)
-        self.fast = fast
-        self._fast_encoder: FastEncoder | None = None
+        self.backend = Backend(sam_model, fast=fast, precision=precision)
         self._image: ImageEmbedding | None = None
 
     # ---- the image -------------------------------------------------------------------------------------------------
@@ -95,7 +98,7 @@ class SamPredictor:
                 "Resize it with predictor.transform.apply_image_torch()."
             )
         pixels = self.model.preprocess(self.transform.padded_pixels(transformed_image.to(self.device)))
-        features = self._encode(pixels)
+        features = self.backend.encode_image(pixels)
         self.set_image_embedding(ImageEmbedding(features, tuple(original_image_size), shape[2:]))
 
     def set_image_embedding(self, embedding: ImageEmbedding) -> None:
@@ -114,7 +117,7 @@ class SamPredictor:
         """
         if not images:
             return []
-        features = self._encode(torch.stack([self._to_pixels(image) for image in images]))
+        features = self.backend.encode_image(torch.stack([self._to_pixels(image) for image in images]))
         return [
             ImageEmbedding(feature.unsqueeze(0), image.shape[:2], self.transform.input_hw(image.shape[:2]))
             for feature, image in zip(features, images, strict=True)
@@ -285,32 +288,18 @@ class SamPredictor:
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
-    def _encode(self, pixels: Tensor) -> Tensor:
-        """(B, 3, 1024, 1024) -> (B, 256, 64, 64)."""
-        if not (self.fast and FastEncoder.supports(self.model)):
-            return self.model.encode_image(pixels)
-        if self._fast_encoder is None or not self._fast_encoder.fits(self.model):
-            self._fast_encoder = FastEncoder(self.model)
-        return self._fast_encoder(pixels)
-
     @torch.no_grad()
     def _decode(
         self, prompts: Sequence[Prompt], image: ImageEmbedding, tiles: Sequence[Tile], *, multimask_output: bool | None
     ) -> Iterator[tuple[int, Tile, Tensor, Tensor]]:
         """Yield, in any order, each prompt's index, tile, logits of the tile (C, h, w) and IoU predictions (C,)."""
-        side = None
+        decode = self.backend.decoder(image.features)
         for chunk, multimask in _chunks(prompts, multimask_output):
             embeddings = self._embed([prompts[i] for i in chunk], image)
-            if self.fast and prompts[chunk[0]].mask_input is None:
-                if side is None:
-                    decoder = FastDecoder(self.model)
-                    side = decoder.image_side(image.features)
-                wanted = [tiles[i] for i in chunk]
-                logits, iou = decoder.decode(side, embeddings[0], wanted, multimask_output=multimask)
-            else:
-                wanted = [WHOLE_TILE] * len(chunk)
-                logits, iou = self.model.decode_masks(image.features, embeddings, multimask_output=multimask)
-            yield from zip(chunk, wanted, logits, iou, strict=True)
+            has_mask = prompts[chunk[0]].mask_input is not None
+            wanted = [tiles[i] for i in chunk]
+            decoded = decode(embeddings, wanted, has_mask_input=has_mask, multimask_output=multimask)
+            yield from zip(chunk, *decoded, strict=True)
 
     def _embed(self, prompts: Sequence[Prompt], image: ImageEmbedding) -> tuple[Tensor, Tensor]:
         """Stack prompts of one structure, map them to the input frame and encode them."""

@@ -1,5 +1,7 @@
 """A known image and prompt must give the known mask and score before a model may label anything."""
 
+import warnings
+
 import numpy as np
 
 from mobilesam.boxes import tight_region
@@ -14,16 +16,20 @@ MIN_IOU = 0.95
 SCORE_RANGE = (0.8, 1.1)
 
 
-def self_test(sam: Sam) -> None:
+def self_test(sam: Sam, precision: str = "fp32") -> None:
     """Segment a plain orange ellipse on blue from its box.
 
     Wrong weights, a device that computes wrongly, and a precision that overflows all fail it.
+
+    Args:
+        sam: the model.
+        precision: what it will be used in, see `SamPredictor`.
 
     Raises:
         CheckpointError: the mask or its score is not what it must be.
     """
     image, ellipse = scene()
-    predictor = SamPredictor(sam, fast=True)  # what datasets are labelled with
+    predictor = SamPredictor(sam, fast=True, precision=precision)  # what datasets are labelled with
     predictor.set_image(image)
     [[crop]] = predictor.predict_batch([Prompt(box=np.array(tight_region(ellipse)))])
     mask = crop.full(IMAGE_HW)
@@ -32,10 +38,23 @@ def self_test(sam: Sam) -> None:
     if not (iou >= MIN_IOU and low <= crop.iou_prediction <= high):
         raise CheckpointError(
             f"The model must segment the test image with IoU of at least {MIN_IOU} and a score in {low} to {high}, "
-            f"got IoU {iou:.3f} and score {crop.iou_prediction:.3f} on {sam.device}. "
+            f"got IoU {iou:.3f} and score {crop.iou_prediction:.3f} on {sam.device} "
+            f"in {precision}. "
             'The weights are not a trained MobileSAM, or this device computes wrongly: try device="cpu". '
             "Pass verify=False to use the model all the same."
         )
+
+
+def usable_precision(sam: Sam, precision: str) -> str:
+    """Return the precision if the model, which is right in fp32, passes the self-test in it; else warn, and "fp32"."""
+    if precision == "fp32":
+        return precision
+    try:
+        self_test(sam, precision)
+    except CheckpointError as error:
+        warnings.warn(f'precision="fp32" is used instead of {precision!r}. {error}', stacklevel=2)
+        return "fp32"
+    return precision
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:

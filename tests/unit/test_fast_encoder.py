@@ -22,8 +22,8 @@ def test_the_embedding_is_the_plain_one(sam, zidane, crop):
     image = zidane[: crop[0], : crop[1]].copy()
     fast, plain = SamPredictor(sam, fast=True), SamPredictor(sam)
     assert (embed(fast, image) - embed(plain, image)).abs().max() <= EMBEDDING
-    assert fast._fast_encoder is not None
-    assert plain._fast_encoder is None
+    assert fast.backend._encoder is not None
+    assert plain.backend._encoder is None
 
 
 def test_batch_normalisation_is_folded_right(sam):
@@ -45,9 +45,9 @@ def test_new_weights_are_packed_again(zidane):
     model = build_sam_vit_t("mobile_sam.pt")
     predictor = SamPredictor(model, fast=True)
     before = embed(predictor, zidane)
-    packed = predictor._fast_encoder
+    packed = predictor.backend._encoder
     embed(predictor, zidane)
-    assert predictor._fast_encoder is packed
+    assert predictor.backend._encoder is packed
     state = model.state_dict()
     state["image_encoder.neck.1.bias"] = state["image_encoder.neck.1.bias"] + 1
     model.load_state_dict(state)

@@ -24,10 +24,11 @@ ALLOWED = {
     "products": set(),
     "fast_encoder": {"modeling", "products"},
     "fast_decoder": {"modeling", "masks", "products"},
-    "predictor": {"modeling", "prompts", "transforms", "masks", "boxes", "images", "fast_encoder", "fast_decoder"},
+    "backend": {"modeling", "masks", "fast_encoder", "fast_decoder"},
+    "predictor": {"modeling", "prompts", "transforms", "masks", "boxes", "images", "backend"},
     "selftest": {"modeling", "predictor", "prompts", "boxes"},
     "build": {"modeling", "weights", "selftest"},
-    "model": {"build", "images", "masks", "modeling", "predictor", "prompts", "results"},
+    "model": {"build", "images", "masks", "modeling", "predictor", "prompts", "results", "selftest"},
 }
 
 

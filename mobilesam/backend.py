@@ -1,0 +1,91 @@
+"""Which code runs the network, plain or fast, and in which precision."""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mobilesam.fast_decoder import FastDecoder
+from mobilesam.fast_encoder import FastEncoder
+from mobilesam.masks import WHOLE_TILE, Tile
+from mobilesam.modeling import Sam
+
+PRECISIONS = ("fp32", "bf16", "auto")
+
+Decode = Callable[..., tuple[Sequence[Tile], Sequence[Tensor], Tensor]]
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the processor or GPU has instructions for products of bfloat16. Without, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
+
+
+class Backend:
+    """Runs the encoder and the decoder of a `Sam`.
+
+    Args:
+        sam: the model, in float32. It may move to another device later.
+        fast: the fast encoder, on a CPU, and the fast decoder, instead of the plain ones.
+        precision: "fp32"; "bf16" for large products in bfloat16; "auto" for bf16 where the device multiplies it.
+
+    Raises:
+        ValueError: another precision.
+    """
+
+    def __init__(self, sam: Sam, *, fast: bool = False, precision: str = "fp32"):
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+        self.sam = sam
+        self.fast = fast or precision != "fp32"
+        self.precision = precision
+        self._encoder: FastEncoder | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the large products, on the device the model is on now."""
+        if self.precision == "fp32":
+            return torch.float32
+        if multiplies_bfloat16(self.sam.device):
+            return torch.bfloat16
+        if self.precision == "bf16":
+            warnings.warn(f"{self.sam.device} does not multiply bfloat16; float32 is used, it is faster.", stacklevel=2)
+        return torch.float32
+
+    @torch.no_grad()
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """(B, 3, 1024, 1024) normalised pixels -> image embeddings (B, 256, 64, 64) in float32."""
+        dtype = self.dtype
+        if self.fast and FastEncoder.supports(self.sam):
+            if self._encoder is None or not self._encoder.fits(self.sam, dtype):
+                self._encoder = FastEncoder(self.sam, dtype)
+            return self._encoder(pixels)
+        if dtype == torch.float32:
+            return self.sam.encode_image(pixels)
+        encoder = self.sam.image_encoder
+        with torch.autocast(pixels.device.type, dtype):
+            features = encoder.trunk.forward_features(pixels)
+        return encoder.neck(features.float())
+
+    @torch.no_grad()
+    def decoder(self, features: Tensor) -> Decode:
+        """Return what decodes prompts in an image, given its embedding (1, 256, 64, 64).
+
+        It takes prompt embeddings of `B` prompts and a tile for each, and returns the tiles it decoded, their logits
+        (C, h, w) each, and IoU predictions (B, C).
+        """
+        fast = FastDecoder(self.sam, self.dtype) if self.fast else None
+        image = fast and fast.image_side(features)
+
+        def decode(
+            embeddings: tuple[Tensor, Tensor], tiles: Sequence[Tile], *, has_mask_input: bool, multimask_output: bool
+        ) -> tuple[Sequence[Tile], Sequence[Tensor], Tensor]:
+            if fast and not has_mask_input:
+                return tiles, *fast.decode(image, embeddings[0], tiles, multimask_output=multimask_output)
+            logits, iou = self.sam.decode_masks(features, embeddings, multimask_output=multimask_output)
+            return [WHOLE_TILE] * len(tiles), logits, iou
+
+        return decode
