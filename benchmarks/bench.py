@@ -1,6 +1,6 @@
-"""From a JPEG and its boxes to masks, image by image: ours, upstream and Ultralytics, interleaved in one run.
+"""From a JPEG and its boxes to masks: ours, upstream and Ultralytics, interleaved image by image in one run.
 
-Writes a Markdown table and JSON, with the machine, versions and commit.
+Each runs in a process of its own. Writes Markdown, JSON and a plot, with the machine, versions and commit.
 """
 
 import argparse
@@ -9,68 +9,23 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from data import ROOT, Case, coco_cases, default_cases
+from dataset import whole_dataset
+from parts import boxes_of, by_boxes, floors, steps, upstream_by_boxes
 from PIL import Image
-from pycocotools.coco import COCO
+from pipelines import COMPARED, REFERENCE
+from report import markdown, plot
+from worker import Worker
 
-from mobilesam import SamPredictor, load_model, make_prompts
+from mobilesam import load_model
 from mobilesam.boxes import snap_outward
 from mobilesam.images import read_image
 from mobilesam.weights import save_checkpoint
-
-ROOT = Path(__file__).resolve().parents[1]
-COCO50 = ROOT.parent / "shared" / "coco50"
-REFERENCE = "upstream, boxes batched"
-
-
-def ours(predictor: SamPredictor) -> Callable:
-    """Our predictor, each mask in its box only."""
-
-    def run(path: Path, boxes: np.ndarray) -> list[np.ndarray]:
-        image = read_image(path)
-        predictor.set_image(image)
-        regions = [snap_outward(box, original_hw=image.shape[:2]) for box in boxes]
-        found = predictor.predict_batch(make_prompts(boxes=boxes), regions=regions)
-        return [crop.full(image.shape[:2]) for [crop] in found]
-
-    return run
-
-
-def upstream(checkpoint: Path) -> Callable:
-    """Upstream's code unchanged, all boxes of an image in one call."""
-    import mobile_sam
-
-    # A second `.eval()`: upstream gathers attention biases before it loads weights.
-    predictor = mobile_sam.SamPredictor(mobile_sam.sam_model_registry["vit_t"](str(checkpoint)).eval())
-
-    def run(path: Path, boxes: np.ndarray) -> list[np.ndarray]:
-        image = np.asarray(Image.open(path).convert("RGB"))
-        predictor.set_image(image)
-        inputs = predictor.transform.apply_boxes(boxes, image.shape[:2])
-        masks, _, _ = predictor.predict_torch(
-            None, None, torch.as_tensor(inputs, dtype=torch.float), multimask_output=False
-        )
-        return list(masks[:, 0].numpy())
-
-    return run
-
-
-def ultralytics(checkpoint: Path) -> Callable:
-    """Ultralytics' `SAM.predict` with all boxes of an image."""
-    import ultralytics
-
-    model = ultralytics.SAM(str(checkpoint))
-
-    def run(path: Path, boxes: np.ndarray) -> list[np.ndarray]:
-        [result] = model.predict(str(path), bboxes=boxes.tolist(), device="cpu", verbose=False, save=False, conf=0.0)
-        return list(result.masks.data.numpy())
-
-    return run
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -87,102 +42,101 @@ def clip(mask: np.ndarray, box: np.ndarray) -> np.ndarray:
     return kept
 
 
-def cases(coco: COCO, images: Path, limit: int):
-    """Yield path, boxes (N, 4) xyxy and true masks of images with objects."""
-    found = 0
-    for record in coco.loadImgs(coco.getImgIds()):
-        annotations = coco.loadAnns(coco.getAnnIds(record["id"], iscrowd=False))
-        if annotations and found < limit:
-            found += 1
-            boxes = np.array([a["bbox"] for a in annotations])
-            boxes[:, 2:] += boxes[:, :2]
-            yield images / record["file_name"], boxes, [coco.annToMask(a).astype(bool) for a in annotations]
+def compare(cases: list[Case], checkpoint: Path, names: list[str]) -> dict[str, dict[str, list[float]]]:
+    """Run every pipeline on every image, in turns, and compare the masks."""
+    workers = {name: Worker(name, checkpoint) for name in names}
+    rows = {name: {"ms": [], "agreement": [], "iou": [], "peak MB": []} for name in names}
+    for worker in workers.values():  # load and warm up
+        worker.run(*cases[0][:2])
+    for number, (path, boxes, truth) in enumerate(cases):
+        masks = {}
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            seconds, peak, masks[name] = workers[name].run(path, boxes)
+            rows[name]["ms"].append(1000 * seconds)
+            rows[name]["peak MB"] = [peak]
+        for name, found in masks.items():
+            clipped = [clip(mask, box) for mask, box in zip(found, boxes, strict=True)]
+            expected = [clip(mask, box) for mask, box in zip(masks[REFERENCE], boxes, strict=True)]
+            rows[name]["agreement"] += list(map(iou, clipped, expected))
+            rows[name]["iou"] += list(map(iou, clipped, truth)) if truth else []
+        print(f"image {number + 1} of {len(cases)}", end="\r", flush=True)
+    for worker in workers.values():
+        worker.close()
+    return rows
 
 
-def environment(threads: int) -> dict[str, str]:
+def memory(checkpoint: Path, folder: Path) -> dict[int, float]:
+    """Return our peak of resident memory in MB for 200 and 2,000 boxes on 12 megapixels.
+
+    The boxes together have ten times the area of the image in both, so that the masks, a byte a pixel, weigh the same.
+    """
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((4000, 3000), Image.Resampling.BICUBIC).save(folder / "large.jpg")
+    peaks = {}
+    for count in (200, 2000):
+        worker = Worker("ours, masks dropped", checkpoint)
+        peaks[count] = worker.run(folder / "large.jpg", boxes_of(count, (3000, 4000), share=10 / count))[1]
+        worker.close()
+    return peaks
+
+
+def environment() -> dict[str, str]:
     """Describe what the figures were measured on."""
     info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     cpu = next((line.split(":")[1].strip() for line in info if "model name" in line), platform.processor() or "?")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     packages = {name: version(name) for name in ("torch", "timm", "ultralytics", "mobilesam-mirror")}
-    return {
-        "processor": cpu,
-        "threads": str(threads),
-        "python": platform.python_version(),
-        "commit": commit.strip() or "?",
-        **packages,
-    }
-
-
-def measure(pipelines: dict[str, Callable], work: list, threads: int) -> dict[str, dict[str, list[float]]]:
-    """Run every pipeline on every image, in turns, and compare the masks."""
-    rows = {name: {"ms": [], "agreement": [], "iou": []} for name in pipelines}
-    for run in pipelines.values():  # warm up
-        run(*work[0][:2])
-    for number, (path, boxes, truth) in enumerate(work):
-        masks = {}
-        order = list(pipelines)[number % len(pipelines) :] + list(pipelines)[: number % len(pipelines)]
-        for name in order:
-            torch.set_num_threads(threads)  # Ultralytics sets it, for the whole process, to the cores less one
-            start = time.perf_counter()
-            masks[name] = pipelines[name](path, boxes)
-            rows[name]["ms"].append(1000 * (time.perf_counter() - start))
-        for name, found in masks.items():
-            clipped = [clip(mask, box) for mask, box in zip(found, boxes, strict=True)]
-            expected = [clip(mask, box) for mask, box in zip(masks[REFERENCE], boxes, strict=True)]
-            rows[name]["agreement"] += list(map(iou, clipped, expected))
-            rows[name]["iou"] += list(map(iou, clipped, truth))
-    return rows
-
-
-def table(rows: dict[str, dict[str, list[float]]]) -> str:
-    """Return the Markdown table."""
-    base = sum(rows[REFERENCE]["ms"])
-    lines = [
-        "| | total s | median ms an image (quartiles) | times upstream | IoU with upstream's masks, mean (least) "
-        "| mean IoU with truth |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, row in rows.items():
-        low, middle, high = np.percentile(row["ms"], [25, 50, 75])
-        lines.append(
-            f"| {name} | {sum(row['ms']) / 1000:.1f} | {middle:.0f} ({low:.0f} to {high:.0f}) "
-            f"| {base / sum(row['ms']):.2f} | {np.mean(row['agreement']):.5f} ({min(row['agreement']):.4f}) "
-            f"| {np.mean(row['iou']):.4f} |"
-        )
-    return "\n".join(lines)
+    threads, python = str(torch.get_num_threads()), platform.python_version()
+    return {"processor": cpu, "threads": threads, "python": python, "commit": commit.strip() or "?", **packages}
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--images", type=Path, default=COCO50 / "images", help="folder of images")
-    parser.add_argument("--coco", type=Path, default=COCO50 / "instances.json", help="their COCO instances")
+    parser.add_argument("--images", type=Path, help="folder of images, with --coco")
+    parser.add_argument("--coco", type=Path, help="their COCO instances; default: COCO images beside the checkout")
     parser.add_argument("--limit", type=int, default=50, help="use N images at most")
+    parser.add_argument(
+        "--only", nargs="+", choices=COMPARED, default=COMPARED, metavar="NAME", help="some of the rows"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the results")
     args = parser.parse_args()
-    if not args.coco.is_file():
+    if (args.coco is None) != (args.images is None):
+        parser.error("--coco and --images must come together, got one of them")
+    if args.coco and not args.coco.is_file():
         parser.error(f"--coco must be a COCO instances file, got {args.coco}, which does not exist")
-    threads = torch.get_num_threads()
-    work = list(cases(COCO(str(args.coco)), args.images, args.limit))
+    if args.coco:
+        name, cases = "COCO", coco_cases(args.coco, args.images, args.limit)
+    else:
+        name, cases = default_cases(args.limit)
+    names = [name for name in COMPARED if name in {*args.only, REFERENCE}]
     sam = load_model(device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "mobile_sam.pt"
         save_checkpoint(sam.state_dict(), checkpoint)
-        pipelines = {
-            "ours": ours(SamPredictor(sam, fast=True)),
-            "ours, plain path": ours(SamPredictor(sam)),
-            REFERENCE: upstream(checkpoint),
-            "Ultralytics": ultralytics(checkpoint),
+        image = read_image(cases[0][0])
+        result = {
+            "rows": compare(cases, checkpoint, names),
+            "dataset": whole_dataset(cases, checkpoint),
+            "memory": memory(checkpoint, Path(folder)),
+            "steps": {precision: steps(sam, precision, cases[:12]) for precision in ("fp32", "bf16")},
+            "boxes": {
+                "ours": by_boxes(sam, image, "fp32"),
+                "ours, bf16": by_boxes(sam, image, "bf16"),
+                "upstream": upstream_by_boxes(checkpoint, image),
+            },
+            "floors": floors(sam),
         }
-        rows = measure(pipelines, work, threads)
-    about = environment(threads) | {"images": len(work), "boxes": len(rows["ours"]["iou"])}
-    text = table(rows) + "\n\n" + ", ".join(f"{key} {value}" for key, value in about.items()) + "\n"
+    boxes = sum(len(boxes) for _, boxes, _ in cases)
+    result["about"] = environment() | {"data": name, "images": len(cases), "boxes": boxes}
+    text = markdown(result)
     print("\n" + text)
     args.output.mkdir(parents=True, exist_ok=True)
-    name = time.strftime("%Y-%m-%d") + f"-{about['commit']}"
-    (args.output / f"{name}.md").write_text(text)
-    (args.output / f"{name}.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1))
+    stem = f"{time.strftime('%Y-%m-%d')}-{result['about']['commit']}"
+    (args.output / f"{stem}.md").write_text(text)
+    (args.output / f"{stem}.json").write_text(json.dumps(result, indent=1))
+    plot(result, args.output / f"{stem}.png")
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ class FastDecoder:
         tokens_pe = tokens + self.sam.prompt_encoder.get_dense_pe().flatten(2)[0].T
         attention = self.first.cross_attn_token_to_image
         key, value = (
-            projection(x).unflatten(-1, (attention.num_heads, -1)).transpose(0, 1).unsqueeze(0)
+            linear(x, projection.weight, projection.bias).unflatten(-1, (attention.num_heads, -1)).transpose(0, 1)[None]
             for projection, x in ((attention.k_proj, tokens_pe), (attention.v_proj, tokens))
         )
         return ImageSide(tokens.to(self.dtype), key, value)

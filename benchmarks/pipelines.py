@@ -1,0 +1,93 @@
+"""The pipelines that are compared, each a function `(path, boxes) -> masks` that is made in a process of its own.
+
+Masks come back as (H, W) bool arrays, one a box, in order. Only the loading happens before the function is returned.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+Run = Callable[[Path, np.ndarray], list[np.ndarray]]
+
+
+def ours(checkpoint: Path, *, keep: bool = True, **options) -> Run:
+    """Our predictor, each mask in its box only. Returns no masks without `keep`: 2,000 of 12 megapixels are 24 GB."""
+    from mobilesam import SamPredictor, build_sam_vit_t, make_prompts
+    from mobilesam.boxes import snap_outward
+    from mobilesam.images import read_image
+
+    predictor = SamPredictor(build_sam_vit_t(checkpoint), **options)
+
+    def run(path: Path, boxes: np.ndarray) -> list[np.ndarray]:
+        image = read_image(path)
+        predictor.set_image(image)
+        regions = [snap_outward(box, original_hw=image.shape[:2]) for box in boxes]
+        found = predictor.predict_batch(make_prompts(boxes=boxes), regions=regions)
+        return [crop.full(image.shape[:2]) for [crop] in found] if keep else []
+
+    return run
+
+
+def upstream(checkpoint: Path) -> Run:
+    """Upstream's code unchanged, all boxes of an image in one call."""
+    import mobile_sam
+
+    # A second `.eval()`: upstream gathers attention biases before it loads weights.
+    predictor = mobile_sam.SamPredictor(mobile_sam.sam_model_registry["vit_t"](str(checkpoint)).eval())
+
+    def run(path: Path, boxes: np.ndarray) -> list[np.ndarray]:
+        image = np.asarray(Image.open(path).convert("RGB"))
+        predictor.set_image(image)
+        inputs = predictor.transform.apply_boxes(boxes, image.shape[:2])
+        inputs = torch.as_tensor(inputs, dtype=torch.float)
+        masks, _, _ = predictor.predict_torch(None, None, inputs, multimask_output=False)
+        return list(masks[:, 0].numpy())
+
+    return run
+
+
+def upstream_one_by_one(checkpoint: Path) -> Run:
+    """Upstream's code unchanged, one call a box, as its notebooks do it."""
+    import mobile_sam
+
+    predictor = mobile_sam.SamPredictor(mobile_sam.sam_model_registry["vit_t"](str(checkpoint)).eval())
+
+    def run(path: Path, boxes: np.ndarray) -> list[np.ndarray]:
+        predictor.set_image(np.asarray(Image.open(path).convert("RGB")))
+        return [predictor.predict(box=box, multimask_output=False)[0][0] for box in boxes]
+
+    return run
+
+
+def ultralytics(checkpoint: Path) -> Run:
+    """Ultralytics' `SAM.predict` with all boxes of an image, on as many threads as the others."""
+    threads = torch.get_num_threads()
+    import ultralytics
+
+    model = ultralytics.SAM(str(checkpoint))
+
+    def run(path: Path, boxes: np.ndarray) -> list[np.ndarray]:
+        torch.set_num_threads(threads)  # Ultralytics sets it to the cores less one
+        [result] = model.predict(str(path), bboxes=boxes.tolist(), device="cpu", verbose=False, save=False, conf=0.0)
+        return list(result.masks.data.numpy())
+
+    return run
+
+
+# Name in the table -> how it is made, and what its process has in its environment.
+KEEP_BLOCKS = {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647"}
+PIPELINES: dict[str, tuple[Callable[[Path], Run], dict[str, str]]] = {
+    "ours": (lambda path: ours(path, fast=True), {}),
+    "ours, bf16": (lambda path: ours(path, precision="bf16"), {}),
+    "ours, plain path": (lambda path: ours(path), {}),
+    "upstream": (upstream, {}),
+    "upstream, one box at a time": (upstream_one_by_one, {}),
+    "upstream, tuned allocator": (upstream, KEEP_BLOCKS),
+    "Ultralytics": (ultralytics, {}),
+    "ours, masks dropped": (lambda path: ours(path, fast=True, keep=False), {}),
+}
+COMPARED = [name for name in PIPELINES if name != "ours, masks dropped"]
+REFERENCE = "upstream"

@@ -1,0 +1,121 @@
+"""Tables and a plot of a benchmark's result."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pipelines import REFERENCE
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Return the whole report."""
+    about = ", ".join(f"{key} {value}" for key, value in result["about"].items())
+    tables = [comparison(result["rows"]), in_fiftyone(result["dataset"]), by_step(result), by_boxes(result["boxes"])]
+    return "\n\n".join([*tables, limits(result), about]) + "\n"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def comparison(rows: dict[str, dict[str, list[float]]]) -> str:
+    """Return the table of all pipelines on the same images."""
+    totals = {name: sum(row["ms"]) for name, row in rows.items()}
+    head = ["", "total s", "median ms an image (quartiles)", "times upstream", "times Ultralytics"]
+    head += ["IoU with upstream's masks, mean (least)", "mean IoU with truth", "peak MB"]
+    lines = []
+    for name, row in rows.items():
+        low, middle, high = np.percentile(row["ms"], [25, 50, 75])
+        other = totals.get("Ultralytics")
+        lines.append(
+            [
+                name,
+                f"{totals[name] / 1000:.1f}",
+                f"{middle:.0f} ({low:.0f} to {high:.0f})",
+                f"{totals[REFERENCE] / totals[name]:.2f}",
+                f"{other / totals[name]:.2f}" if other else "",
+                f"{np.mean(row['agreement']):.5f} ({min(row['agreement']):.4f})",
+                f"{np.mean(row['iou']):.4f}" if row["iou"] else "no truth",
+                f"{row['peak MB'][0]:.0f}",
+            ]
+        )
+    return table(head, lines)
+
+
+def in_fiftyone(rows: dict[str, dict[str, float]]) -> str:
+    """Return the table of whole datasets."""
+    slowest = rows["FiftyOne's own"]["seconds"]
+    lines = [
+        [
+            name,
+            f"{row['seconds']:.1f}",
+            f"{slowest / row['seconds']:.2f}",
+            f"{row['masks']:.0f}",
+            f"{row['busy']:.0%}" if row["busy"] else "",
+        ]
+        for name, row in rows.items()
+    ]
+    return "`dataset.apply_model`, from JPEGs on disk to labels in the database, the faster of two rounds:\n\n" + table(
+        ["", "total s", "times FiftyOne's own", "masks written", "time in the network"], lines
+    )
+
+
+def by_step(result: dict[str, Any]) -> str:
+    """Return the table of our steps."""
+    names = list(result["steps"]["fp32"])
+    return "Ours by step, median ms:\n\n" + table(
+        ["", *names], [[name, *(f"{row[key]:.2f}" for key in names)] for name, row in result["steps"].items()]
+    )
+
+
+def by_boxes(boxes: dict[str, dict[int, float]]) -> str:
+    """Return the table of the cost of boxes in an encoded image."""
+    counts = list(next(iter(boxes.values())))
+    rows = [[name, *(f"{row[count]:.0f}" for count in counts), f"{further(row):.1f}"] for name, row in boxes.items()]
+    return "From an encoded image to the masks of so many boxes, ms, and a further box between 4 and 64:\n\n" + table(
+        ["", *(str(count) for count in counts), "a further box"], rows
+    )
+
+
+def further(row: dict[int, float]) -> float:
+    """Return the milliseconds of one more box."""
+    first, last = sorted(row)[1], max(row)
+    return (row[last] - row[first]) / (last - first)
+
+
+def limits(result: dict[str, Any]) -> str:
+    """Return what the machine could do at most, and our distance to it."""
+    floors, lines = result["floors"], []
+    for precision, name in (("fp32", "ours"), ("bf16", "ours, bf16")):
+        image, box = (floors[f"least ms {what}, {precision}"] for what in ("an image", "a box"))
+        encode = result["steps"][precision]["encode"]
+        lines.append(
+            f"{precision}: {floors[f'GFLOP/s {precision}']:.0f} GFLOP/s in oneDNN's products, so at least "
+            f"{image:.0f} ms an image ({floors['GFLOP an image']:.1f} GFLOP) "
+            f"and {box:.1f} ms a box ({floors['GFLOP a box']:.2f}); encoding takes {encode / image:.1f} times that, "
+            f"a further box {further(result['boxes'][name]) / box:.1f} times."
+        )
+    peaks = ", ".join(f"{peak:.0f} MB with {count:,} boxes" for count, peak in result["memory"].items())
+    return "\n".join(lines) + f"\n\nPeak of resident memory on 12 megapixels, the boxes ten times its area: {peaks}."
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Draw the cost against the number of boxes and of images."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for name, row in result["boxes"].items():
+        left.plot(list(row), [ms / 1000 for ms in row.values()], marker="o", label=name)
+    left.set(xlabel="boxes in an encoded image", ylabel="seconds", xscale="log", yscale="log", title="Boxes")
+    for name, row in result["rows"].items():
+        right.plot(np.cumsum(row["ms"]) / 1000, label=name)
+    right.set(xlabel="images, with all their boxes", ylabel="seconds", title="Images")
+    for axes in (left, right):
+        axes.legend(fontsize="small")
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
