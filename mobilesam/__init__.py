@@ -2,6 +2,7 @@
 
 from mobilesam import weights
 from mobilesam._version import __version__
+from mobilesam.automatic_mask_generator import SamAutomaticMaskGenerator
 from mobilesam.build import build_sam_vit_t, load_model, sam_model_registry
 from mobilesam.errors import (
     CheckpointError,
@@ -40,6 +41,7 @@ __all__ = [
     "ResizeLongestSide",
     "Results",
     "Sam",
+    "SamAutomaticMaskGenerator",
     "SamPredictor",
     "__version__",
     "build_sam_vit_t",

@@ -10,6 +10,8 @@ from mobilesam.boxes import Region, tight_region
 # `(row0, column0, row1, column1)` of the 64 x 64 image tokens. A token is 4 x 4 low-res logits.
 Tile = tuple[int, int, int, int]
 WHOLE_TILE: Tile = (0, 0, 64, 64)
+# More than a weighted mean of logits up to 100 can be off in float32.
+ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,30 @@ def upscale_logits(
     return rows[y0:y1, r0:r1] @ low_res_logits @ columns[x0:x1, c0:c1].T
 
 
+def region_above(low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], threshold: float) -> Region:
+    """Return a region of the original image outside of which no upscaled logit is above a threshold.
+
+    An upscaled logit is a weighted mean of low-res logits, so it is above only where one of them is.
+
+    Args:
+        low_res_logits: (256, 256).
+        matrices: rows (H, 256) and columns (W, 256), from `ResizeLongestSide.upscale_matrices`.
+        threshold: the logit.
+
+    Returns:
+        `(x0, y0, x1, y1)` in the original frame; zeros if there is none.
+    """
+    above = low_res_logits > threshold - ROUNDING
+    spans = []
+    for matrix, hit in zip(matrices, (above.any(dim=1), above.any(dim=0)), strict=True):
+        touched = (matrix[:, hit] != 0).any(dim=1).nonzero()
+        if not len(touched):
+            return 0, 0, 0, 0
+        spans.append((int(touched[0]), int(touched[-1]) + 1))
+    (y0, y1), (x0, x1) = spans
+    return x0, y0, x1, y1
+
+
 def stability_score(logits: Tensor, *, mask_threshold: float = 0.0, offset: float = 1.0) -> Tensor:
     """Return the IoU between a mask cut at threshold + offset and at threshold - offset; 0 for an empty mask.
 
@@ -104,6 +130,7 @@ def crop_mask(
     mask_threshold: float,
     iou_prediction: float,
     low_res_logits: Tensor | None,
+    stability_offset: float = 1.0,
 ) -> MaskCrop:
     """Cut (h, w) logits of a region at the threshold and keep the tight crop."""
     mask = (logits > mask_threshold).cpu().numpy()
@@ -113,6 +140,6 @@ def crop_mask(
         region=tight,
         mask=mask[y0:y1, x0:x1].copy(),
         iou_prediction=iou_prediction,
-        stability_score=float(stability_score(logits, mask_threshold=mask_threshold)),
+        stability_score=float(stability_score(logits, mask_threshold=mask_threshold, offset=stability_offset)),
         low_res_logits=None if low_res_logits is None else low_res_logits.float().cpu().numpy(),
     )
