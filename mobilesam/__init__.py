@@ -3,7 +3,15 @@
 from mobilesam import weights
 from mobilesam._version import __version__
 from mobilesam.automatic_mask_generator import SamAutomaticMaskGenerator
-from mobilesam.build import build_sam_vit_t, load_model, sam_model_registry
+from mobilesam.build import (
+    build_sam,
+    build_sam_vit_b,
+    build_sam_vit_h,
+    build_sam_vit_l,
+    build_sam_vit_t,
+    load_model,
+    sam_model_registry,
+)
 from mobilesam.errors import (
     CheckpointError,
     DownloadError,
@@ -13,6 +21,7 @@ from mobilesam.errors import (
     MobileSamError,
     NoImageSetError,
     PromptError,
+    UnknownModelError,
 )
 from mobilesam.masks import MaskCrop
 from mobilesam.model import SAM, MobileSAM
@@ -43,7 +52,12 @@ __all__ = [
     "Sam",
     "SamAutomaticMaskGenerator",
     "SamPredictor",
+    "UnknownModelError",
     "__version__",
+    "build_sam",
+    "build_sam_vit_b",
+    "build_sam_vit_h",
+    "build_sam_vit_l",
     "build_sam_vit_t",
     "load_model",
     "make_prompts",

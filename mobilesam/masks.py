@@ -94,15 +94,14 @@ def region_above(low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], thresh
     Returns:
         `(x0, y0, x1, y1)` in the original frame; zeros if there is none.
     """
-    above = low_res_logits > threshold - ROUNDING
-    spans = []
-    for matrix, hit in zip(matrices, (above.any(dim=1), above.any(dim=0)), strict=True):
-        touched = (matrix[:, hit] != 0).any(dim=1).nonzero()
-        if not len(touched):
-            return 0, 0, 0, 0
-        spans.append((int(touched[0]), int(touched[-1]) + 1))
-    (y0, y1), (x0, x1) = spans
-    return x0, y0, x1, y1
+    x0, y0, x1, y1 = tight_region((low_res_logits > threshold - ROUNDING).cpu().numpy())
+    rows, columns = (
+        matrix[:, start:stop].any(dim=1).nonzero()
+        for matrix, start, stop in zip(matrices, (y0, x0), (y1, x1), strict=True)
+    )
+    if not (len(rows) and len(columns)):
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def stability_score(logits: Tensor, *, mask_threshold: float = 0.0, offset: float = 1.0) -> Tensor:

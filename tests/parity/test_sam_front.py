@@ -149,8 +149,10 @@ def test_results_can_be_indexed_moved_and_drawn(front, zidane, tmp_path):
 @pytest.mark.parametrize(
     ("kwargs", "error", "text"),
     [
-        ({}, PromptError, "got none"),
-        ({"labels": [1]}, PromptError, "got none"),
+        ({"labels": [1]}, PromptError, "come with points"),
+        ({"bboxes": ZIDANE_BOX, "points_per_side": 4}, TypeError, "without prompts"),
+        ({"points_per_sid": 4}, TypeError, "points_per_sid"),
+        ({"points_per_side": None}, ValueError, "Exactly one"),
         ({"bboxes": ZIDANE_BOX, "labels": [1]}, PromptError, "come with points"),
         ({"points": [[900, 370], [400, 500]], "labels": [1]}, PromptError, "nested like points"),
         ({"points": [900, 370], "labels": [7]}, PromptError, "foreground"),

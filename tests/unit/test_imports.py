@@ -31,7 +31,17 @@ ALLOWED = {
     "automatic_mask_generator": {"boxes", "images", "masks", "modeling", "predictor", "prompts", "rle", "utils"},
     "selftest": {"modeling", "predictor", "prompts", "boxes"},
     "build": {"modeling", "weights", "selftest"},
-    "model": {"build", "images", "masks", "modeling", "predictor", "prompts", "results", "selftest"},
+    "model": {
+        "automatic_mask_generator",
+        "build",
+        "images",
+        "masks",
+        "modeling",
+        "predictor",
+        "prompts",
+        "results",
+        "selftest",
+    },
 }
 
 
