@@ -227,16 +227,13 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         """Decode, make the output label and book the sample."""
         if job.records is None:
             return None
+        everything = self._segments_everything
         try:
-            if self._segments_everything:
-                label = self._everything(job)
-                found = label.detections
-            else:
-                label = self._label(job, self._decode(job))
-                found = job.records
+            label = self._everything(job) if everything else self._label(job, self._decode(job))
         except Exception as error:
             self._fail(job, error)
             return None
+        found = label.detections if everything else job.records
         (self.last_run.done if found else self.last_run.empty).append(job.sample.id)
         return label
 

@@ -164,8 +164,6 @@ class SamAutomaticMaskGenerator:
             )
         return crops
 
-    # ---- inside ----------------------------------------------------------------------------------------------------
-
     @torch.no_grad()
     def _find(self, image: np.ndarray, boxes: Any) -> list[Candidate]:
         image = to_rgb(image)
