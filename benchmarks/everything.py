@@ -121,7 +121,7 @@ def table(rows: dict[str, dict]) -> str:
 
 def main() -> None:
     """Measure each pipeline in a process, compare, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/bench everything", description=__doc__)
     parser.add_argument("--image", type=Path, default=COCO50 / "images" / "000000522418.jpg")
     parser.add_argument("--points-per-side", type=int, default=32)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the results")

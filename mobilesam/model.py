@@ -121,18 +121,20 @@ class MobileSAM:
             PromptError: a prompt is wrong.
             TypeError: an unknown keyword, or one for segmenting everything beside prompts.
         """
-        options = {EVERYTHING_NAMES.get(name, name): value for name, value in options.items() if name not in ACCEPTED}
+        options = {name: value for name, value in options.items() if name not in ACCEPTED}
         everything = all(prompt is None for prompt in (bboxes, points, labels, masks))
-        unknown = sorted(options.keys() - EVERYTHING_OPTIONS)
+        unknown = sorted(name for name in options if EVERYTHING_NAMES.get(name, name) not in EVERYTHING_OPTIONS)
         if unknown:
             raise TypeError(f"predict() got {', '.join(unknown)}, which it does not know. See help(SAM.predict).")
-        if options and not everything:
-            raise TypeError(f"{', '.join(options)} must go without prompts, got both. Leave either out.")
+        misplaced = sorted(options.keys() - {"iou"})  # Ultralytics takes and ignores `iou` beside prompts
+        if misplaced and not everything:
+            raise TypeError(f"{', '.join(misplaced)} must go without prompts, got both. Leave either out.")
         if imgsz not in (1024, (1024, 1024), [1024, 1024]):
             raise ValueError(f"imgsz must be 1024, got {imgsz!r}: MobileSAM was trained for this size only.")
         if device is not None:
             self.model.to(_device(device))
         if everything:
+            options = {EVERYTHING_NAMES.get(name, name): value for name, value in options.items()}
             find = SamAutomaticMaskGenerator(self.predictor, **options).generate_crops
         else:
             prompts = parse_prompts(bboxes=bboxes, points=points, labels=labels, masks=masks)
