@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mobilesam.boxes import Region, tight_region
+from mobilesam.products import linear
 
 # `(row0, column0, row1, column1)` of the 64 x 64 image tokens. A token is 4 x 4 low-res logits.
 Tile = tuple[int, int, int, int]
@@ -78,7 +80,7 @@ def upscale_logits(
     x0, y0, x1, y1 = region
     r0, c0, r1, c1 = (4 * edge for edge in tile)
     rows, columns = matrices
-    return rows[y0:y1, r0:r1] @ low_res_logits @ columns[x0:x1, c0:c1].T
+    return linear(rows[y0:y1, r0:r1] @ low_res_logits, columns[x0:x1, c0:c1].contiguous())
 
 
 def region_above(low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], threshold: float) -> Region:
@@ -117,8 +119,9 @@ def stability_score(logits: Tensor, *, mask_threshold: float = 0.0, offset: floa
 
     Source: the definition in Segment Anything's `utils/amg.py`, which gives NaN for an empty mask.
     """
-    intersection = (logits > mask_threshold + offset).sum((-1, -2))
-    union = (logits > mask_threshold - offset).sum((-1, -2))
+    # Sums in int32 take a third of the time of those in int64.
+    intersection = (logits > mask_threshold + offset).sum((-1, -2), dtype=torch.int32)
+    union = (logits > mask_threshold - offset).sum((-1, -2), dtype=torch.int32)
     return intersection / union.clamp(min=1)
 
 

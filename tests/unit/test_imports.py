@@ -15,7 +15,7 @@ ALLOWED = {
     "rle": set(),
     "_version": set(),
     "boxes": set(),
-    "masks": {"boxes"},
+    "masks": {"boxes", "products"},
     "transforms": set(),
     "prompts": set(),
     "images": set(),
