@@ -171,8 +171,9 @@ class SamAutomaticMaskGenerator:
             return self._find_in_boxes(image, boxes)
         crop_boxes, layers = generate_crop_boxes(image.shape[:2], self.crop_n_layers, self.crop_overlap_ratio)
         found = []
-        for crop_box, layer in zip(crop_boxes, layers, strict=True):
-            found += self._find_in_crop(image, tuple(crop_box), self.point_grids[layer])
+        for (x0, y0, x1, y1), layer in zip(crop_boxes, layers, strict=True):
+            if x0 < x1 and y0 < y1:  # in a tiny image some crops have no pixels
+                found += self._find_in_crop(image, (x0, y0, x1, y1), self.point_grids[layer])
         if len(crop_boxes) > 1:  # masks of smaller crops first
             found = _without_duplicates(found, [1 / _area(c.crop_box) for c in found], self.crop_nms_thresh)
         if self.min_mask_region_area > 0:  # masks that did not change first

@@ -105,6 +105,17 @@ def test_nothing_found_is_no_record_and_no_error(sam, upstream_generator, scene,
     assert len(SAM(sam).predict(scene[..., ::-1], points_per_side=1, pred_iou_thresh=2)[0]) == 0
 
 
+def test_a_tiny_image_with_crops_without_pixels_works(sam):
+    image = np.random.default_rng(0).integers(0, 255, (1, 12, 3), dtype=np.uint8)
+    generator = SamAutomaticMaskGenerator(sam, points_per_side=1, crop_n_layers=1, stability_score_thresh=0)
+    assert all(record["segmentation"].shape == (1, 12) for record in generator.generate(image))
+
+
+def test_a_mask_does_not_depend_on_the_batch(sam, scene):
+    few, many = (SamAutomaticMaskGenerator(sam, 3, points_per_batch=size).generate(scene) for size in (1, 64))
+    assert_same_records(few, many)
+
+
 def test_boxes_of_a_detector_give_one_record_each(sam, scene):
     from mobilesam.boxes import tight_region
 
