@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mobilesam.fast_decoder import FastDecoder
 from mobilesam.fast_encoder import FastEncoder
+from mobilesam.heap import keep_heap
 from mobilesam.masks import WHOLE_TILE, Tile
 from mobilesam.modeling import Sam
 
@@ -61,6 +62,7 @@ class Backend:
         dtype = self.dtype
         if self.fast and FastEncoder.supports(self.sam):
             if self._encoder is None or not self._encoder.fits(self.sam, dtype):
+                keep_heap()
                 self._encoder = FastEncoder(self.sam, dtype)
             return self._encoder(pixels)
         if dtype == torch.float32:

@@ -6,8 +6,8 @@ What it saves over timm's modules, which stay the plain version:
    linear layers go to MKL, which reaches half of oneDNN's rate on AMD processors.
 2. Channels stay last in memory, so that nothing is transposed between convolutions and attention.
 3. Batch normalisation is folded into the convolutions.
-4. The widest blocks work in strips of rows, whose intermediate results stay below glibc's 32 MiB; larger blocks go back
-   to the system after each use and come again page by page.
+4. Wide maps are worked on in strips of rows and windows in handfuls: intermediate results stay in the cache, and below
+   glibc's 32 MiB, above which blocks go back to the system after each use and come again page by page.
 
 It calls torch's private `mkldnn` operators, as `torch.compile` does; where they are missing, the plain encoder runs.
 """
@@ -23,7 +23,12 @@ from mobilesam.modeling import Sam
 from mobilesam.products import has_onednn
 
 # 16 to 64 take the same time, 128 takes 8% more and 256, the whole map, 35% more (2 cores of AMD Zen 5, torch 2.15).
-STRIP_ROWS = 64
+STRIP_ROWS = 32
+SMALL_MAP_ROWS = 64  # maps of up to so many rows go in one piece
+# Attention scores at once, 4 MiB of them in float32. Half and double take the same time, all of them 40% more.
+MAX_SCORES = 2**20
+
+Step = Callable[[Tensor], Tensor]
 
 
 class FastEncoder:
@@ -40,13 +45,14 @@ class FastEncoder:
         self._dtype = dtype
         trunk, neck = sam.image_encoder.trunk, sam.image_encoder.neck
         embed = trunk.patch_embed
-        self._steps: list[Callable[[Tensor], Tensor]] = [
-            _conv(embed.conv1, dtype, gelu=True),
-            _conv(embed.conv2, dtype),
-            *(_inverted_bottleneck(block, dtype) for block in trunk.stages[0].blocks),
+        self._steps: list[Step] = [
+            _in_strips(_chain(_conv(embed.conv1, dtype, gelu=True), _conv(embed.conv2, dtype)), stride=4),
+            *(_in_strips(_inverted_bottleneck(block, dtype), stride=1) for block in trunk.stages[0].blocks),
         ]
         for stage in trunk.stages[1:]:
-            self._steps += [_merge(stage.downsample, dtype), *(_attention_block(b, dtype) for b in stage.blocks)]
+            merge = _merge(stage.downsample, dtype)
+            stride = stage.downsample.conv2.conv.stride[0]
+            self._steps += [_in_strips(merge, stride=stride), *(_attention_block(b, dtype) for b in stage.blocks)]
         self._steps += [Tensor.float, _conv(neck[0]), _layer_norm(neck[1]), _conv(neck[2]), _layer_norm(neck[3])]
 
     @staticmethod
@@ -80,7 +86,7 @@ def _fingerprint(sam: Sam) -> list[tuple[int, int]]:
 # Each of these takes and gives (1, C, H, W) with channels last in memory.
 
 
-def _conv(module: nn.Module, dtype: torch.dtype = torch.float32, *, gelu: bool = False) -> Callable[[Tensor], Tensor]:
+def _conv(module: nn.Module, dtype: torch.dtype = torch.float32, *, gelu: bool = False) -> Step:
     """A convolution, its batch normalisation folded in and GELU behind it if wanted."""
     conv = module.fuse() if hasattr(module, "fuse") else module
     arguments = (conv.padding, conv.stride, conv.dilation, conv.groups)
@@ -95,7 +101,7 @@ def _conv(module: nn.Module, dtype: torch.dtype = torch.float32, *, gelu: bool =
     return run
 
 
-def _linear(linear: nn.Linear, dtype: torch.dtype, *, gelu: bool = False) -> Callable[[Tensor], Tensor]:
+def _linear(linear: nn.Linear, dtype: torch.dtype, *, gelu: bool = False) -> Step:
     """A linear layer on (..., C), GELU behind it if wanted."""
     weight, bias = linear.weight.detach().to(dtype), linear.bias.detach().to(dtype)
     weight = torch.ops.mkldnn._reorder_linear_weight(weight)
@@ -107,7 +113,7 @@ def _linear(linear: nn.Linear, dtype: torch.dtype, *, gelu: bool = False) -> Cal
     return run
 
 
-def _layer_norm(norm: nn.Module) -> Callable[[Tensor], Tensor]:
+def _layer_norm(norm: nn.Module) -> Step:
     """Layer normalisation over channels."""
 
     def run(x: Tensor) -> Tensor:
@@ -117,9 +123,7 @@ def _layer_norm(norm: nn.Module) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def _merge(merging: PatchMerging, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    steps = _conv(merging.conv1, dtype, gelu=True), _conv(merging.conv2, dtype, gelu=True), _conv(merging.conv3, dtype)
-
+def _chain(*steps: Step) -> Step:
     def run(x: Tensor) -> Tensor:
         for step in steps:
             x = step(x)
@@ -128,43 +132,68 @@ def _merge(merging: PatchMerging, dtype: torch.dtype) -> Callable[[Tensor], Tens
     return run
 
 
-def _inverted_bottleneck(block: MBConv, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """Widen, convolve each channel, narrow, add: strip by strip, with the neighbours that a 3 x 3 kernel sees."""
-    widen, depthwise = _conv(block.conv1, dtype, gelu=True), _conv(block.conv2, dtype, gelu=True)
-    narrow = _conv(block.conv3, dtype)
+def _in_strips(step: Step, *, stride: int) -> Step:
+    """Work in strips of rows of the result, each with the neighbour above and below that 3 x 3 kernels look at."""
 
     def run(x: Tensor) -> Tensor:
-        height, out = x.shape[2], torch.empty_like(x)
+        height, out = x.shape[2] // stride, None
+        if height <= SMALL_MAP_ROWS:
+            return step(x)
         for start in range(0, height, STRIP_ROWS):
             stop = min(start + STRIP_ROWS, height)
             first, last = max(start - 1, 0), min(stop + 1, height)
-            wide = depthwise(widen(x[:, :, first:last]))[:, :, start - first : stop - first]
-            out[:, :, start:stop] = F.gelu(narrow(wide) + x[:, :, start:stop])
+            strip = step(x[:, :, stride * first : stride * last])
+            if out is None:
+                shape = (*strip.shape[:2], height, strip.shape[3])
+                out = torch.empty(shape, dtype=strip.dtype, memory_format=torch.channels_last)
+            out[:, :, start:stop] = strip[:, :, start - first : stop - first]
         return out
 
     return run
 
 
-def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+def _merge(merging: PatchMerging, dtype: torch.dtype) -> Step:
+    convolutions = merging.conv1, merging.conv2, merging.conv3
+    return _chain(*(_conv(conv, dtype, gelu=conv is not merging.conv3) for conv in convolutions))
+
+
+def _inverted_bottleneck(block: MBConv, dtype: torch.dtype) -> Step:
+    """Widen, convolve each channel, narrow, add."""
+    widen, depthwise = _conv(block.conv1, dtype, gelu=True), _conv(block.conv2, dtype, gelu=True)
+    narrow = _conv(block.conv3, dtype)
+    return lambda x: F.gelu(narrow(depthwise(widen(x))) + x)
+
+
+def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Step:
     """Attention within windows, a convolution of each channel, and the feed-forward half."""
     attention, side = block.attn, block.window_size
     project_in, project_out = _linear(attention.qkv, dtype), _linear(attention.proj, dtype)
-    bias = attention.attention_biases[:, attention.attention_bias_idxs].detach().unsqueeze(0).to(dtype)
+    bias = attention.attention_biases[:, attention.attention_bias_idxs].detach().unsqueeze(0)  # (1, heads, T, T)
     widths = attention.key_dim, attention.key_dim, attention.val_dim
+    # torch's fused attention is the quicker one only for the large windows in float32.
+    fused = dtype == torch.float32 and bias.shape[-1] > 100
+    windows_at_once = max(1, MAX_SCORES // bias.numel())
     convolve = _conv(block.local_conv, dtype)
     widen, narrow = _linear(block.mlp.fc1, dtype, gelu=True), _linear(block.mlp.fc2, dtype)
+
+    def attend_windows(windows: Tensor) -> Tensor:
+        windows = F.layer_norm(windows, windows.shape[-1:], attention.norm.weight, attention.norm.bias)
+        query, key, value = (
+            project_in(windows).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2).split(widths, dim=-1)
+        )
+        if fused:
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        else:
+            scores = (query @ key.transpose(-1, -2)).float().mul_(attention.scale).add_(bias)
+            attended = scores.softmax(dim=-1).to(dtype) @ value
+        return project_out(attended.transpose(1, 2).flatten(2))
 
     def attend(x: Tensor) -> Tensor:
         _, height, width, channels = x.shape
         padded = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
         rows, columns = padded.shape[1] // side, padded.shape[2] // side
         windows = padded.view(rows, side, columns, side, channels).transpose(1, 2).reshape(-1, side * side, channels)
-        windows = F.layer_norm(windows, (channels,), attention.norm.weight, attention.norm.bias, attention.norm.eps)
-        query, key, value = (
-            project_in(windows).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2).split(widths, dim=-1)
-        )
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        out = project_out(attended.transpose(1, 2).flatten(2))
+        out = torch.cat([attend_windows(some) for some in windows.split(windows_at_once)])
         out = out.view(rows, columns, side, side, channels).transpose(1, 2).reshape(padded.shape)
         return out[:, :height, :width]
 
@@ -173,7 +202,9 @@ def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Callable[[Tenso
         rows = rows + attend(rows)
         rows = convolve(rows.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         norm = block.mlp.norm
-        rows = rows + narrow(widen(F.layer_norm(rows, rows.shape[-1:], norm.weight, norm.bias, norm.eps)))
+        normed = F.layer_norm(rows, rows.shape[-1:], norm.weight, norm.bias, norm.eps)
+        for strip, normed_strip in zip(rows.split(STRIP_ROWS, dim=1), normed.split(STRIP_ROWS, dim=1), strict=True):
+            strip += narrow(widen(normed_strip))
         return rows.permute(0, 3, 1, 2)
 
     return run
