@@ -113,8 +113,8 @@ class Backend:
             for i, good in enumerate(iou > pred_iou_thresh):
                 if not good.any():
                     yield iou.new_empty(0, 256, 256), iou[i, good]
-                elif fast:  # one prompt at a time, so that no block of memory is above 32 MiB
-                    yield fast.upscale(tokens[i, None], hyper[i, None, good], [WHOLE_TILE])[0], iou[i, good]
+                elif fast:
+                    yield fast.upscale([tokens[i]], hyper[i, None, good], [WHOLE_TILE])[0], iou[i, good]
                 else:
                     yield logits[i, good], iou[i, good]
 
