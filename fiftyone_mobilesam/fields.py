@@ -58,10 +58,6 @@ class Target:
         Raises:
             FieldError: saying what was expected, what came and what to do.
         """
-        if not options.prompt_paths:
-            raise FieldError(
-                f"prompt_field must name a field of boxes or keypoints, got none. {self._suggest(PROMPT_LABELS)}"
-            )
         for name, path in options.prompt_paths.items():
             self._check_prompt_field(name, path)
         self._check_label_field(options)
@@ -136,12 +132,23 @@ class Target:
             raise FieldError(
                 f"label_field must be new or a field of Detections, got {field!r} of another type. Use another name."
             )
+        if exists and not prompts and not self._holds_everything(name):
+            raise FieldError(
+                f"label_field must be new to segment everything, got {field!r}, whose labels would be overwritten. "
+                f"Use another name, or name the prompts in prompt_field. {self._suggest(PROMPT_LABELS)}"
+            )
         if self.samples._dataset._is_patches:
             raise FieldError(
                 f"A patches view keeps new fields to itself: label_field={field!r} would not reach the dataset. "
                 "Pass in_place=True with label_field the patches' own field, or select the labels with "
                 "dataset.select_labels(...) instead of to_patches()."
             )
+
+    def _holds_everything(self, name: str) -> bool:
+        """Whether a field was written by an earlier run without prompts."""
+        schema = self.samples._dataset.get_frame_field_schema if self.is_video else self.samples.get_field_schema
+        written = {path.removeprefix(f"{name}.detections.") for path in schema(flat=True)}
+        return "stability_score" in written and "prompt_id" not in written
 
     def _suggest(self, accepted: tuple) -> str:
         fields = label_fields(self.samples, accepted)

@@ -51,6 +51,17 @@ def new_detection(
     return detection
 
 
+def found_detection(crop: MaskCrop, *, original_hw: tuple[int, int]) -> fo.Detection:
+    """Make the label of a mask that no prompt asked for. Its confidence is its predicted IoU, 1 at most."""
+    return fo.Detection(
+        mask=crop.mask,
+        bounding_box=relative_box(crop.region, original_hw=original_hw),
+        confidence=min(1.0, crop.iou_prediction),
+        predicted_iou=crop.iou_prediction,
+        stability_score=crop.stability_score,
+    )
+
+
 def fill(
     detection: fo.Detection,
     record: PromptRecord,

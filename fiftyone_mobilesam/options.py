@@ -1,6 +1,6 @@
 """What a caller may choose, in one place: at `load_model(...)` for good, or at `apply_model(...)` for one run."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 PROMPT_FIELDS = ("prompt_field", "box_prompt_field", "point_prompt_field")
@@ -12,6 +12,7 @@ class Options:
 
     Attributes:
         prompt_field: field whose labels are the prompts: Detections, Keypoints or Polylines, or one such label.
+            Without any prompt field everything in the images is segmented.
         box_prompt_field: field of boxes, to use together with `point_prompt_field`.
         point_prompt_field: field of keypoints. A box and a keypoint of one object are one prompt; they belong together
             if they share an `instance` or an `index`, or stand at the same place in lists of one length.
@@ -23,6 +24,7 @@ class Options:
         confidence: what the output's `confidence` is: "prompt", copied, or "predicted_iou".
         point_confidence_thresh: keypoints below this confidence are left out.
         in_place: fill the masks of the prompt detections themselves; `label_field` must be the prompt field.
+        everything: how to segment everything, as keywords of `SamAutomaticMaskGenerator`: {"points_per_side": 16}.
         on_error: "skip" to write a failure down and go on, "raise" to stop at the first one.
     """
 
@@ -35,6 +37,7 @@ class Options:
     confidence: str = "prompt"
     point_confidence_thresh: float = 0.25
     in_place: bool = False
+    everything: dict[str, Any] = field(default_factory=dict)
     on_error: str = "skip"
 
     def __post_init__(self) -> None:

@@ -55,9 +55,8 @@ def resolve_input(model_name: str, ctx: Any) -> Any:
     inputs.enum(
         "prompt_field",
         fields,
-        required=True,
         label="Prompt field",
-        description="The boxes, keypoints or polylines to make masks from",
+        description="The boxes, keypoints or polylines to make masks from; leave it empty to segment everything",
         view=types.DropdownView(choices=[types.Choice(name, label=name) for name in fields]),
     )
     inputs.bool(

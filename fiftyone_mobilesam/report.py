@@ -32,7 +32,7 @@ class RunReport:
 
     Attributes:
         done: ids of samples whose prompts were answered, each with a mask or a written reason.
-        empty: ids of samples without prompts, which got empty labels.
+        empty: ids of samples without prompts, or in which nothing was found, which got empty labels.
         failed: samples that could not be processed, and prompts without a mask.
         masks: number of masks made.
     """

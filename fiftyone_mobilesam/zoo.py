@@ -10,12 +10,21 @@ import fiftyone.core.models as fom
 import numpy as np
 
 from fiftyone_mobilesam.fields import FRAMES, Target
-from fiftyone_mobilesam.labels import fill, new_detection
+from fiftyone_mobilesam.labels import fill, found_detection, new_detection
 from fiftyone_mobilesam.loading import ImageLoader, LoadedImage, as_list
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import PromptRecord, prompt_records
 from fiftyone_mobilesam.report import Failure, RunReport
-from mobilesam import ImageEmbedding, ImageError, MaskCrop, MobileSamError, PromptError, Sam, SamPredictor
+from mobilesam import (
+    ImageEmbedding,
+    ImageError,
+    MaskCrop,
+    MobileSamError,
+    PromptError,
+    Sam,
+    SamAutomaticMaskGenerator,
+    SamPredictor,
+)
 from mobilesam.images import to_rgb
 
 # A child of FiftyOne's logger: our lines look like FiftyOne's and obey the level chosen for them.
@@ -42,7 +51,7 @@ class StopRun(BaseException):
 
 
 class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin, fom.Model):
-    """MobileSAM for `dataset.apply_model(model, label_field=..., prompt_field=...)`.
+    """MobileSAM for `dataset.apply_model(model, label_field=..., prompt_field=...)`; of everything without prompts.
 
     This combination of base classes is the one for which FiftyOne reads images in workers, hands them over in batches
     and passes the samples, with the labels that are the prompts, along.
@@ -130,6 +139,9 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         if self._target is not None:
             self._target.check(self._options)
             self._target.prepare()
+        if self._segments_everything:
+            self._generator()  # fails on wrong options
+            logger.info("There is no prompt field: segmenting everything")
         return self
 
     def __exit__(self, exc_type: type | None, error: BaseException | None, traceback: Any) -> None:
@@ -142,6 +154,13 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         log = logger.warning if self.last_run.failed else logger.info
         log("%s", self.last_run)
 
+    @property
+    def _segments_everything(self) -> bool:
+        return not self._options.prompt_paths
+
+    def _generator(self) -> SamAutomaticMaskGenerator:
+        return SamAutomaticMaskGenerator(self.predictor, **self._options.everything)
+
     # ---- prediction ------------------------------------------------------------------------------------------------
 
     def predict(self, img: Any, sample: Any = None) -> fo.Label | None:
@@ -149,15 +168,15 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         return self.predict_all([img], samples=None if sample is None else [sample])[0]
 
     def predict_all(self, imgs: Sequence[Any], samples: Sequence[Any] | None = None) -> list[fo.Label | None]:
-        """Predict masks for the prompts of samples.
+        """Predict masks for the prompts of samples, or of everything in them if no prompt field is set.
 
         Args:
             imgs: per sample a `LoadedImage`, or an image as `mobilesam.images.to_rgb` takes it, arrays being RGB.
             samples: the samples or frames, which hold the prompts.
 
         Returns:
-            Per sample `fo.Detections` with one detection a prompt, in order; with `in_place` the sample's own label;
-            None where the image could not be read.
+            Per sample `fo.Detections` with one detection a prompt, in order, or a thing found; with `in_place` the
+            sample's own label; None where the image could not be read.
 
         Raises:
             ValueError: no samples.
@@ -208,13 +227,22 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         """Decode, make the output label and book the sample."""
         if job.records is None:
             return None
+        everything = self._segments_everything
         try:
-            label = self._label(job, self._decode(job))
+            label = self._everything(job) if everything else self._label(job, self._decode(job))
         except Exception as error:
             self._fail(job, error)
             return None
-        (self.last_run.done if job.records else self.last_run.empty).append(job.sample.id)
+        found = label.detections if everything else job.records
+        (self.last_run.done if found else self.last_run.empty).append(job.sample.id)
         return label
+
+    def _everything(self, job: Job) -> fo.Detections:
+        """Segment everything in the sample."""
+        crops = [crop for crop in self._generator().generate_crops(job.pixels) if crop.mask.any()]
+        self.last_run.masks += len(crops)
+        original_hw = job.pixels.shape[:2]
+        return fo.Detections(detections=[found_detection(crop, original_hw=original_hw) for crop in crops])
 
     def _decode(self, job: Job) -> list[MaskCrop | None]:
         """Return one mask a record, None where there is no prompt."""

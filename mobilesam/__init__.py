@@ -2,7 +2,16 @@
 
 from mobilesam import weights
 from mobilesam._version import __version__
-from mobilesam.build import build_sam_vit_t, load_model, sam_model_registry
+from mobilesam.automatic_mask_generator import SamAutomaticMaskGenerator
+from mobilesam.build import (
+    build_sam,
+    build_sam_vit_b,
+    build_sam_vit_h,
+    build_sam_vit_l,
+    build_sam_vit_t,
+    load_model,
+    sam_model_registry,
+)
 from mobilesam.errors import (
     CheckpointError,
     DownloadError,
@@ -12,6 +21,7 @@ from mobilesam.errors import (
     MobileSamError,
     NoImageSetError,
     PromptError,
+    UnknownModelError,
 )
 from mobilesam.masks import MaskCrop
 from mobilesam.model import SAM, MobileSAM
@@ -40,8 +50,14 @@ __all__ = [
     "ResizeLongestSide",
     "Results",
     "Sam",
+    "SamAutomaticMaskGenerator",
     "SamPredictor",
+    "UnknownModelError",
     "__version__",
+    "build_sam",
+    "build_sam_vit_b",
+    "build_sam_vit_h",
+    "build_sam_vit_l",
     "build_sam_vit_t",
     "load_model",
     "make_prompts",

@@ -1,7 +1,7 @@
 """Which code runs the network, plain or fast, and in which precision."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -89,5 +89,33 @@ class Backend:
                 return tiles, *fast.decode(image, embeddings[0], tiles, multimask_output=multimask_output)
             logits, iou = self.sam.decode_masks(features, embeddings, multimask_output=multimask_output)
             return [WHOLE_TILE] * len(tiles), logits, iou
+
+        return decode
+
+    @torch.no_grad()
+    def filtered_decoder(self, features: Tensor) -> Callable[..., Iterator[tuple[Tensor, Tensor]]]:
+        """Return what decodes prompts without a mask input in an image and upscales good candidates only.
+
+        It takes prompt embeddings of `B` prompts and the IoU prediction that a candidate must be above, and yields for
+        each prompt the candidates that are: low-res logits (K, 256, 256) and IoU predictions (K,).
+        """
+        fast = FastDecoder(self.sam, self.dtype) if self.fast else None
+        image = fast and fast.image_side(features)
+
+        @torch.no_grad()
+        def decode(
+            embeddings: tuple[Tensor, Tensor], pred_iou_thresh: float, *, multimask_output: bool
+        ) -> Iterator[tuple[Tensor, Tensor]]:
+            if fast:
+                tokens, hyper, iou = fast.attend(image, embeddings[0], multimask_output=multimask_output)
+            else:
+                logits, iou = self.sam.decode_masks(features, embeddings, multimask_output=multimask_output)
+            for i, good in enumerate(iou > pred_iou_thresh):
+                if not good.any():
+                    yield iou.new_empty(0, 256, 256), iou[i, good]
+                elif fast:
+                    yield fast.upscale([tokens[i]], hyper[i, None, good], [WHOLE_TILE])[0], iou[i, good]
+                else:
+                    yield logits[i, good], iou[i, good]
 
         return decode

@@ -1,10 +1,13 @@
 """Put the model together and load weights into it."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from mobilesam import weights as weight_files
+from mobilesam.errors import UnknownModelError
 from mobilesam.modeling import ImageEncoder, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from mobilesam.selftest import self_test
 
@@ -43,7 +46,27 @@ def build_sam_vit_t(checkpoint: str | Path | None = None) -> Sam:
     return sam.eval()
 
 
-sam_model_registry = {"default": build_sam_vit_t, "vit_t": build_sam_vit_t, "mobile_sam": build_sam_vit_t}
+build_sam = build_sam_vit_t
+
+
+def _refuse(model_type: str, checkpoint: str | Path | None = None) -> Sam:
+    raise UnknownModelError(
+        f'model_type must be "vit_t", MobileSAM, got {model_type!r}. For vit_b, vit_l and vit_h use the '
+        "segment_anything package: SamPredictor and SamAutomaticMaskGenerator are called alike there."
+    )
+
+
+build_sam_vit_b, build_sam_vit_l, build_sam_vit_h = (partial(_refuse, name) for name in ("vit_b", "vit_l", "vit_h"))
+
+
+class ModelRegistry(dict):
+    """Name -> builder, for the models that are here; for any other name an `UnknownModelError` says what to do."""
+
+    def __missing__(self, model_type: str) -> Callable[..., Sam]:
+        return _refuse(model_type)
+
+
+sam_model_registry = ModelRegistry(default=build_sam, vit_t=build_sam_vit_t, mobile_sam=build_sam_vit_t)
 
 
 def load_model(

@@ -34,3 +34,9 @@ class FieldError(MobileSamError, ValueError):
 
 class MissingPackageError(MobileSamError, ImportError):
     """An optional package is needed and is not installed."""
+
+
+class UnknownModelError(MobileSamError, KeyError):
+    """A model of the SAM family that this package does not have."""
+
+    __str__ = Exception.__str__  # KeyError's would quote the text

@@ -1,13 +1,16 @@
 """`MobileSAM`, also called `SAM`: the front that an Ultralytics user can move to by changing one import."""
 
+import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from mobilesam.automatic_mask_generator import SamAutomaticMaskGenerator
 from mobilesam.build import load_model
 from mobilesam.errors import PromptError
 from mobilesam.images import iter_images
@@ -20,12 +23,22 @@ from mobilesam.selftest import usable_precision
 
 # Keywords of Ultralytics' `predict` that have no meaning here or only one possible value, so that calls still work.
 ACCEPTED = {"verbose", "task", "mode", "retina_masks", "show_labels", "show_conf", "show_boxes", "batch", "half"}
+EVERYTHING_OPTIONS = inspect.signature(SamAutomaticMaskGenerator).parameters.keys() - {"model", "output_mode"}
+# Ultralytics' names for some of them.
+EVERYTHING_NAMES = {
+    "points_stride": "points_per_side",
+    "points_batch_size": "points_per_batch",
+    "conf_thres": "pred_iou_thresh",
+    "iou": "box_nms_thresh",
+    "crop_downscale_factor": "crop_n_points_downscale_factor",
+}
 
 
 class MobileSAM:
-    """Masks from boxes, points and masks, for images from anywhere.
+    """Masks from boxes, points and masks, or of everything, for images from anywhere.
 
         SAM("mobile_sam.pt").predict("zidane.jpg", bboxes=[439, 437, 524, 709])
+        SAM("mobile_sam.pt").predict("zidane.jpg")
 
     Args:
         model: "mobile_sam.pt" for a local file of that name or else the bundled weights; another weights file; or a
@@ -79,9 +92,9 @@ class MobileSAM:
         device: str | torch.device | int | None = None,
         imgsz: int = 1024,
         save: bool = False,
-        **ignored: Any,
+        **options: Any,
     ) -> list[Results] | Iterator[Results]:
-        """Predict a mask for each prompt, in each image of the source.
+        """Predict a mask for each prompt, or of everything if there is none, in each image of the source.
 
         Args:
             source: a path, a folder, a glob pattern, an array (H, W, 3) BGR, a PIL image, a tensor (3, H, W) RGB, or
@@ -96,25 +109,37 @@ class MobileSAM:
             device: move the model there first.
             imgsz: 1024, the only size this model has.
             save: write each picture to `results_<name>.jpg` in the current folder.
-            **ignored: keywords of Ultralytics that change nothing here.
+            **options: without prompts those of `SamAutomaticMaskGenerator`, such as `points_per_side=16`, also by
+                the names that Ultralytics has for them. Keywords of Ultralytics that change nothing here are ignored.
 
         Returns:
-            One `Results` an image. Masks are in the order of the prompts; `boxes.cls` is the index of the prompt.
+            One `Results` an image. Masks are in the order of the prompts, those of everything by falling score;
+            `boxes.cls` is the index of the prompt or of the mask.
 
         Raises:
             ImageError: the source has no images, or one cannot be read.
-            PromptError: a prompt is wrong; there is none (segmenting everything is not available yet).
-            TypeError: an unknown keyword.
+            PromptError: a prompt is wrong.
+            TypeError: an unknown keyword, or one for segmenting everything beside prompts.
         """
-        unknown = sorted(ignored.keys() - ACCEPTED)
+        options = {name: value for name, value in options.items() if name not in ACCEPTED}
+        everything = all(prompt is None for prompt in (bboxes, points, labels, masks))
+        unknown = sorted(name for name in options if EVERYTHING_NAMES.get(name, name) not in EVERYTHING_OPTIONS)
         if unknown:
             raise TypeError(f"predict() got {', '.join(unknown)}, which it does not know. See help(SAM.predict).")
+        misplaced = sorted(options.keys() - {"iou"})  # Ultralytics takes and ignores `iou` beside prompts
+        if misplaced and not everything:
+            raise TypeError(f"{', '.join(misplaced)} must go without prompts, got both. Leave either out.")
         if imgsz not in (1024, (1024, 1024), [1024, 1024]):
             raise ValueError(f"imgsz must be 1024, got {imgsz!r}: MobileSAM was trained for this size only.")
-        prompts = parse_prompts(bboxes=bboxes, points=points, labels=labels, masks=masks)
         if device is not None:
             self.model.to(_device(device))
-        results = self._stream(source, prompts, multimask_output=multimask_output, conf=conf, save=save)
+        if everything:
+            options = {EVERYTHING_NAMES.get(name, name): value for name, value in options.items()}
+            find = SamAutomaticMaskGenerator(self.predictor, **options).generate_crops
+        else:
+            prompts = parse_prompts(bboxes=bboxes, points=points, labels=labels, masks=masks)
+            find = partial(self._find, prompts, multimask_output=multimask_output)
+        results = self._stream(source, find, conf=conf, save=save)
         return results if stream else list(results)
 
     __call__ = predict
@@ -129,16 +154,20 @@ class MobileSAM:
                 print(f"  {name}: {count:,} parameters")
         return modules, parameters
 
+    def _find(self, prompts: list[Prompt], image: np.ndarray, *, multimask_output: bool) -> list[MaskCrop]:
+        self.predictor.set_image(image)
+        crops = self.predictor.predict_batch(prompts, multimask_output=multimask_output, return_low_res_logits=True)
+        return [crop for candidates in crops for crop in candidates]
+
     def _stream(
-        self, source: Any, prompts: list[Prompt], *, multimask_output: bool, conf: float | None, save: bool
+        self, source: Any, find: Callable[[np.ndarray], list[MaskCrop]], *, conf: float | None, save: bool
     ) -> Iterator[Results]:
         start = time.perf_counter()
         for path, image in iter_images(source, array_format="BGR"):
             read = time.perf_counter()
-            self.predictor.set_image(image)
-            crops = self.predictor.predict_batch(prompts, multimask_output=multimask_output, return_low_res_logits=True)
+            crops = find(image)
             predicted = time.perf_counter()
-            result = self._results(path, image, [crop for candidates in crops for crop in candidates], conf)
+            result = self._results(path, image, crops, conf)
             end = time.perf_counter()
             times = {"preprocess": read - start, "inference": predicted - read, "postprocess": end - predicted}
             result.speed = {name: 1000 * seconds for name, seconds in times.items()}
@@ -153,19 +182,20 @@ class MobileSAM:
         original_hw = image.shape[:2]
         masks = np.zeros((len(kept), *original_hw), dtype=bool)
         boxes = np.zeros((len(kept), 6), dtype=np.float32)
-        logits = np.zeros((len(kept), 256, 256), dtype=np.float32)
         for row, (index, crop) in enumerate(kept):
             x0, y0, x1, y1 = crop.region
             masks[row, y0:y1, x0:x1] = crop.mask
             boxes[row] = x0, y0, max(x1 - 1, 0), max(y1 - 1, 0), crop.iou_prediction, index
-            logits[row] = crop.low_res_logits
+        logits = [crop.low_res_logits for _, crop in kept]
+        known = all(x is not None for x in logits)
+        low_res_logits = np.array(logits, dtype=np.float32).reshape(-1, 256, 256) if known else None
         return Results(
             np.ascontiguousarray(image[..., ::-1]),
             path,
             names,
             Boxes(torch.from_numpy(boxes).to(self.device), original_hw),
             Masks(torch.from_numpy(masks).to(self.device), original_hw),
-            low_res_logits=logits,
+            low_res_logits=low_res_logits,
         )
 
 
@@ -181,11 +211,8 @@ def parse_prompts(*, bboxes: Any = None, points: Any = None, labels: Any = None,
     Raises:
         PromptError: no prompts, or shapes that do not fit each other.
     """
-    if bboxes is None and points is None and masks is None:
-        raise PromptError(
-            "predict() must have bboxes, points or masks, got none. "
-            "Segmenting everything without a prompt is not available yet."
-        )
+    if bboxes is None and points is None and labels is None and masks is None:
+        raise PromptError("There must be bboxes, points or masks, got none. Pass at least one.")
     columns: dict[str, list] = {}
     if bboxes is not None:
         columns["boxes"] = _nested(bboxes, depth=2)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from mobilesam.backend import Backend
 from mobilesam.boxes import Region
-from mobilesam.errors import ImageError, NoImageSetError, PromptError
+from mobilesam.errors import ImageError, NoImageSetError
 from mobilesam.images import to_rgb
 from mobilesam.masks import WHOLE_TILE, MaskCrop, Tile, crop_mask, tile_for, upscale_logits
 from mobilesam.modeling import Sam
-from mobilesam.prompts import Prompt
+from mobilesam.prompts import Prompt, check_inside
 from mobilesam.transforms import TRANSFORMS
 
 # Prompts decoded at once. The fast decoder works on their images one by one and shares the work on their few tokens: 4
@@ -261,11 +261,7 @@ class SamPredictor:
             PromptError: a prompt does not fit the image; its index is named.
         """
         image = image or self._require_image()
-        for index, prompt in enumerate(prompts):
-            try:
-                prompt.check_inside(image.original_hw)
-            except PromptError as error:
-                raise PromptError(f"Object {index}: {error}") from error
+        check_inside(prompts, image.original_hw)
         matrices = self._matrices(image)
         regions = [region or _whole(image) for region in regions or [None] * len(prompts)]
         tiles = [WHOLE_TILE if return_low_res_logits else tile_for(matrices, region) for region in regions]

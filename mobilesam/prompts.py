@@ -1,5 +1,6 @@
 """The one door where prompts are checked. What passes it is finite, ordered and of the right shape."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +116,19 @@ def make_prompts(
         except PromptError as error:
             raise PromptError(f"Object {index}: {error}") from error
     return prompts
+
+
+def check_inside(prompts: Sequence[Prompt], original_hw: tuple[int, int]) -> None:
+    """Check prompts against the image they are for.
+
+    Raises:
+        PromptError: see `Prompt.check_inside`; the index is named.
+    """
+    for index, prompt in enumerate(prompts):
+        try:
+            prompt.check_inside(original_hw)
+        except PromptError as error:
+            raise PromptError(f"Object {index}: {error}") from error
 
 
 def _as_array(name: str, value: Any, expected: str) -> np.ndarray:

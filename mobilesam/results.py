@@ -140,7 +140,8 @@ class Results:
         boxes: `Boxes`.
         masks: `Masks`.
         speed: milliseconds for `preprocess` (reading), `inference` and `postprocess`.
-        low_res_logits: (N, 256, 256) float32 array; `low_res_logits[i]` can be a mask prompt of the next call.
+        low_res_logits: (N, 256, 256) float32 array; `low_res_logits[i]` can be a mask prompt of the next call. None
+            for masks of everything.
     """
 
     probs = keypoints = obb = None

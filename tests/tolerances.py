@@ -13,3 +13,5 @@ SCORE = 5e-5
 # Upscaling by matrices and by interpolation, float32, logits up to 50. Measured: 3.5e-4 where both start from logits
 # that differ by 2e-4, 2e-5 from the same logits.
 UPSCALED_LOGITS = 1e-4
+# Scores of everything's records. Measured: predicted IoU off by 5e-7, stability by one pixel in thousands.
+RECORD_SCORE = 1e-4

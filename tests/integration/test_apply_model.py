@@ -141,6 +141,28 @@ def test_box_and_point_lists_of_one_length_pair_by_position(model, make_dataset)
     assert iou(full_mask(masks[1]), ellipse_mask(*RIGHT)) > 0.95
 
 
+def test_everything_is_segmented_without_a_prompt_field(model, make_dataset, tmp_path):
+    blank = tmp_path / "blank.png"
+    cv2.imwrite(str(blank), np.zeros((40, 60, 3), np.uint8))
+    dataset = make_dataset({"detections": detections(*BOXES)}, {"filepath": str(blank)}, {"filepath": "/missing.png"})
+    options = {"points_per_side": 8, "pred_iou_thresh": 0.95}
+    for _ in range(2):  # a second run may overwrite the first
+        dataset.apply_model(model, label_field="everything", everything=options, batch_size=2)
+    first, second, missing = dataset
+    found = first.everything.detections
+    for ellipse in (LEFT, RIGHT):
+        best = max(found, key=lambda d: iou(full_mask(d), ellipse_mask(*ellipse)))
+        assert iou(full_mask(best), ellipse_mask(*ellipse)) > 0.95
+        assert best.confidence == min(1, best.predicted_iou) > 0.95
+        assert best.stability_score > 0.95
+    assert missing.everything is None
+    assert second.everything is not None
+    assert model.last_run.masks == len(found) + len(second.everything.detections)
+    assert len(model.last_run.failed_samples) == 1
+    schema = dataset.get_field_schema(flat=True)
+    assert isinstance(schema["everything.detections.stability_score"], fo.FloatField)
+
+
 def test_a_second_run_replaces_the_first(model, make_dataset):
     dataset = make_dataset({"one": detections(*BOXES), "two": detections(BOXES[1])})
     dataset.apply_model(model, label_field="masks", prompt_field="one")
@@ -164,7 +186,10 @@ def test_options_of_the_model_are_defaults_of_the_call(sam, make_dataset):
 
 CONFIGURATION_MISTAKES = [
     ({"prompt_field": "nope"}, FieldError, "detections"),
-    ({}, FieldError, "prompt_field must name"),
+    ({"label_field": "detections", "prompt_field": None}, FieldError, "overwritten"),
+    ({"everything": {"points": 3}}, TypeError, "points"),
+    ({"everything": {"output_mode": "png"}}, ValueError, "coco_rle"),
+    ({"in_place": True, "label_field": "detections"}, FieldError, "same name"),
     ({"prompt_field": "metadata"}, FieldError, "of ImageMetadata"),
     ({"prompt_field": "detections", "label_field": "detections"}, FieldError, "in_place=True"),
     ({"prompt_field": "detections", "label_field": "filepath"}, FieldError, "another type"),

@@ -79,6 +79,16 @@ def test_video_frames(model, video, batch_size):
 
 
 @needs_ffmpeg
+def test_everything_in_video_frames(model, video):
+    options = {"points_per_side": 2, "stability_score_thresh": 0.9}
+    for _ in range(2):
+        video.apply_model(model, label_field="frames.everything", everything=options)
+    assert all(frame_masks(video, "everything"))
+    with pytest.raises(FieldError, match="overwritten"):
+        video.apply_model(model, label_field="frames.detections", everything=options)
+
+
+@needs_ffmpeg
 def test_a_video_field_without_frames_says_so(model, video):
     with pytest.raises(FieldError, match=r"frames\.detections"):
         video.apply_model(model, label_field="masks", prompt_field="detections")

@@ -32,7 +32,7 @@ def peer(checkpoint):
 
 def test_the_two_calls_of_the_manual(front, photos):
     [by_point] = front.predict(str(photos["zidane"]), points=[900, 370], labels=[1])
-    [by_box] = front.predict(str(photos["zidane"]), bboxes=ZIDANE_BOX)
+    [by_box] = front.predict(str(photos["zidane"]), bboxes=ZIDANE_BOX, iou=0.9)
     assert (by_point.masks.data.sum(), by_box.masks.data.sum()) == (POINT_AREA, BOX_AREA)
     assert by_box.masks.data.shape == (1, 720, 1280)
     assert by_box.boxes.conf[0].item() == pytest.approx(0.9135, abs=SCORE)
@@ -149,8 +149,10 @@ def test_results_can_be_indexed_moved_and_drawn(front, zidane, tmp_path):
 @pytest.mark.parametrize(
     ("kwargs", "error", "text"),
     [
-        ({}, PromptError, "got none"),
-        ({"labels": [1]}, PromptError, "got none"),
+        ({"labels": [1]}, PromptError, "come with points"),
+        ({"bboxes": ZIDANE_BOX, "points_stride": 4}, TypeError, "points_stride must go without prompts"),
+        ({"points_per_sid": 4}, TypeError, "points_per_sid"),
+        ({"points_per_side": None}, ValueError, "Exactly one"),
         ({"bboxes": ZIDANE_BOX, "labels": [1]}, PromptError, "come with points"),
         ({"points": [[900, 370], [400, 500]], "labels": [1]}, PromptError, "nested like points"),
         ({"points": [900, 370], "labels": [7]}, PromptError, "foreground"),

@@ -12,9 +12,10 @@ ADAPTER = sorted((ROOT / "fiftyone_mobilesam").rglob("*.py"))
 # Module of `mobilesam` -> what it may import of `mobilesam`. `errors` may be imported by all.
 ALLOWED = {
     "errors": set(),
+    "rle": set(),
     "_version": set(),
     "boxes": set(),
-    "masks": {"boxes"},
+    "masks": {"boxes", "products"},
     "transforms": set(),
     "prompts": set(),
     "images": set(),
@@ -27,9 +28,21 @@ ALLOWED = {
     "fast_decoder": {"modeling", "masks", "products"},
     "backend": {"modeling", "masks", "fast_encoder", "fast_decoder", "heap"},
     "predictor": {"modeling", "prompts", "transforms", "masks", "boxes", "images", "backend"},
+    "utils": {"masks", "rle", "transforms"},
+    "automatic_mask_generator": {"boxes", "images", "masks", "modeling", "predictor", "prompts", "rle", "utils"},
     "selftest": {"modeling", "predictor", "prompts", "boxes"},
     "build": {"modeling", "weights", "selftest"},
-    "model": {"build", "images", "masks", "modeling", "predictor", "prompts", "results", "selftest"},
+    "model": {
+        "automatic_mask_generator",
+        "build",
+        "images",
+        "masks",
+        "modeling",
+        "predictor",
+        "prompts",
+        "results",
+        "selftest",
+    },
 }
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from tolerances import UPSCALED_LOGITS
 
-from mobilesam.masks import crop_mask, stability_score, upscale_logits
+from mobilesam.masks import crop_mask, region_above, stability_score, upscale_logits
 from mobilesam.transforms import ResizeLongestSide
 
 SIZES = [(480, 640), (640, 480), (333, 500), (1024, 1024), (3000, 4000), (77, 1300), (5, 1200)]
@@ -20,6 +20,22 @@ def test_upscale_logits_of_a_region_equals_the_plain_version_there(sam, original
     x0, y0, x1, y1 = region
     assert fast.shape == plain[:, y0:y1, x0:x1].shape
     assert (fast - plain[:, y0:y1, x0:x1]).abs().max() < UPSCALED_LOGITS
+
+
+@pytest.mark.parametrize("original_hw", SIZES)
+def test_region_above_holds_every_upscaled_logit_that_is(original_hw):
+    rng = torch.Generator().manual_seed(1)
+    matrices = ResizeLongestSide().upscale_matrices(original_hw)
+    height, width = original_hw
+    for threshold in (0.0, -1.0, 9.99):
+        low = torch.full((256, 256), -20.0)
+        low[30:37, 90:150] = 10 + torch.randn(7, 60, generator=rng)
+        low[250:, 3] = 30  # in the padding of most sizes
+        above = (upscale_logits(low, matrices, (0, 0, width, height)) > threshold).numpy()
+        x0, y0, x1, y1 = region_above(low, matrices, threshold)
+        assert above.sum() == above[y0:y1, x0:x1].sum()
+        assert (x1 - x0) * (y1 - y0) < height * width or min(original_hw) < 80
+    assert region_above(torch.full((256, 256), -3.0), matrices, -2.0) == (0, 0, 0, 0)
 
 
 def test_stability_score_is_the_iou_of_the_two_cuts():
