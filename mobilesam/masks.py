@@ -1,11 +1,16 @@
 """Low-res logits -> masks in the original frame, region by region, and how stable they are."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from mobilesam.boxes import Region, tight_region
+
+if TYPE_CHECKING:  # arrays do as well, and then torch is not needed
+    from torch import Tensor
 
 # `(row0, column0, row1, column1)` of the 64 x 64 image tokens. A token is 4 x 4 low-res logits.
 Tile = tuple[int, int, int, int]
@@ -94,7 +99,7 @@ def stability_score(logits: Tensor, *, mask_threshold: float = 0.0, offset: floa
     """
     intersection = (logits > mask_threshold + offset).sum((-1, -2))
     union = (logits > mask_threshold - offset).sum((-1, -2))
-    return intersection / union.clamp(min=1)
+    return intersection / union.clip(min=1)
 
 
 def crop_mask(
@@ -106,7 +111,7 @@ def crop_mask(
     low_res_logits: Tensor | None,
 ) -> MaskCrop:
     """Cut (h, w) logits of a region at the threshold and keep the tight crop."""
-    mask = (logits > mask_threshold).cpu().numpy()
+    mask = _to_array(logits > mask_threshold)
     x0, y0, x1, y1 = tight_region(mask)
     tight = (x0 + region[0], y0 + region[1], x1 + region[0], y1 + region[1]) if x1 else (0, 0, 0, 0)
     return MaskCrop(
@@ -114,5 +119,9 @@ def crop_mask(
         mask=mask[y0:y1, x0:x1].copy(),
         iou_prediction=iou_prediction,
         stability_score=float(stability_score(logits, mask_threshold=mask_threshold)),
-        low_res_logits=None if low_res_logits is None else low_res_logits.float().cpu().numpy(),
+        low_res_logits=None if low_res_logits is None else _to_array(low_res_logits).astype(np.float32, copy=False),
     )
+
+
+def _to_array(values: Tensor | np.ndarray) -> np.ndarray:
+    return values.cpu().numpy() if hasattr(values, "cpu") else values
