@@ -34,7 +34,7 @@ _HOMES = {
     "make_prompts": "prompts",
     "sam_model_registry": "build",
 }
-__all__ = ["__version__", "weights", *_HOMES]  # noqa: F822, PLE0604
+__all__ = ["__version__", "weights", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

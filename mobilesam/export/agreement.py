@@ -32,7 +32,9 @@ class Agreement:
 
     def as_dict(self) -> dict[str, float]:
         """Return it as plain numbers, rounded to 3 digits."""
-        return {name: float(f"{value:.3g}") if name[0] == "l" else round(value, 5) for name, value in asdict(self).items()}
+        return {
+            name: float(f"{value:.3g}") if name[0] == "l" else round(value, 5) for name, value in asdict(self).items()
+        }
 
 
 def measure(encoder: Graph, decoder: Graph, logits: str, run_encoder: Run, run_decoder: Run) -> Agreement:

@@ -51,7 +51,7 @@ class Encoder(Graph):
     """Images of any sizes, resized by the caller; they are normalised and padded here."""
 
     inputs: ClassVar = {
-        "images": "(B, H, W, 3) uint8 RGB, long side resized to 1024; H and W at most 1024, the rest of a row is padding",
+        "images": "(B, H, W, 3) uint8 RGB, long sides resized to 1024; smaller ones padded at will right and bottom",
         "input_hw": "(B, 2) int64, height and width of each image without padding",
     }
     outputs: ClassVar = {"image_embeddings": "(B, 256, 64, 64) float32"}

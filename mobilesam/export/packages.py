@@ -16,4 +16,6 @@ def require(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         package = name.split(".")[0]
-        raise MissingPackageError(f"Exporting needs the package {package}. Install it: pip install {package}") from error
+        raise MissingPackageError(
+            f"Exporting needs the package {package}. Install it: pip install {package}"
+        ) from error

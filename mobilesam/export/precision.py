@@ -1,5 +1,6 @@
 """Smaller ONNX files: half precision, and 8-bit weights."""
 
+import logging
 from pathlib import Path
 
 from mobilesam.export.packages import require
@@ -9,24 +10,32 @@ KEPT_OPS = ("ReduceMean", "Pow", "Sqrt", "Div", "LayerNormalization", "Softmax",
 
 
 def to_fp16(path: Path) -> None:
-    """Turn the weights and products of an ONNX file into half precision, in place. Inputs and outputs stay as they are."""
+    """Turn weights and products of an ONNX file into half precision, in place; inputs and outputs stay as they are."""
     onnx, float16 = require("onnx"), require("onnxruntime.transformers.float16")
     model = onnx.load(path)
-    onnx.save(
-        float16.convert_float_to_float16(
-            model,
-            keep_io_types=True,
-            op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, *KEPT_OPS],
-            node_block_list=_before_sines(model.graph),
-        ),
-        path,
+    converted = float16.convert_float_to_float16(
+        model,
+        keep_io_types=True,
+        op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, *KEPT_OPS],
+        node_block_list=_before_sines(model.graph),
     )
+    # The converter leaves its casts at the end; a graph is stored in the order of its computation.
+    ordered = require("onnxruntime.transformers.onnx_model").OnnxModel(converted)
+    ordered.remove_cascaded_cast_nodes()
+    ordered.topological_sort()
+    onnx.save(ordered.model, path)
 
 
 def to_int8(path: Path) -> None:
     """Quantise the weights of linear layers of an ONNX file to 8 bits, in place; activations when they are met."""
     quantization = require("onnxruntime.quantization")
-    quantization.quantize_dynamic(path, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
+    level = logging.root.manager.disable
+    # It advises a preparation, with which the files are half as large again and the least IoU falls from 0.91 to 0.74.
+    logging.disable(logging.WARNING)
+    try:
+        quantization.quantize_dynamic(path, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
+    finally:
+        logging.disable(level)
 
 
 def _before_sines(graph) -> list[str]:

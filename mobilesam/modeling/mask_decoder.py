@@ -60,7 +60,11 @@ class MaskDecoder(nn.Module):
         )
 
     def predict_masks(
-        self, image_embeddings: Tensor, image_pe: Tensor, sparse_prompt_embeddings: Tensor, dense_prompt_embeddings: Tensor
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """`forward` for the masks of all four tokens, as exported models want them: (B, 4, 256, 256) and (B, 4)."""
         return self._decode(

@@ -87,9 +87,7 @@ class SamOnnxModel(nn.Module):
         return F.interpolate(masks, (size[0], size[1]), mode="bilinear", align_corners=False)
 
     def _stability(self, logits: Tensor) -> Tensor:
-        return stability_score(
-            logits, mask_threshold=self.model.mask_threshold, offset=self.stability_score_offset
-        )
+        return stability_score(logits, mask_threshold=self.model.mask_threshold, offset=self.stability_score_offset)
 
 
 def decode_all(

@@ -15,7 +15,8 @@ ALLOWED = {
     "_version": set(),
     "boxes": set(),
     "masks": {"boxes"},
-    "transforms": set(),
+    "frames": set(),
+    "transforms": {"frames"},
     "prompts": set(),
     "images": set(),
     "download": set(),
@@ -25,10 +26,13 @@ ALLOWED = {
     "fast_encoder": {"modeling", "products"},
     "fast_decoder": {"modeling", "masks", "products"},
     "backend": {"modeling", "masks", "fast_encoder", "fast_decoder"},
-    "predictor": {"modeling", "prompts", "transforms", "masks", "boxes", "images", "backend"},
+    "predictor": {"modeling", "prompts", "transforms", "masks", "boxes", "images", "backend", "frames"},
+    "runtime": {"boxes", "frames", "images", "masks", "prompts"},
+    "utils": {"masks", "modeling"},
     "selftest": {"modeling", "predictor", "prompts", "boxes"},
     "build": {"modeling", "weights", "selftest"},
-    "model": {"build", "images", "masks", "modeling", "predictor", "prompts", "results", "selftest"},
+    "export": {"export", "_version", "boxes", "modeling", "selftest", "transforms", "utils", "weights"},
+    "model": {"build", "export", "images", "masks", "modeling", "predictor", "prompts", "results", "selftest"},
 }
 
 
