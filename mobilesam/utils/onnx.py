@@ -121,6 +121,5 @@ def select_mask(masks: Tensor, scores: Tensor, num_points: int | Tensor) -> tupl
         masks (B, 1, 256, 256) and scores (B, 1).
     """
     preference = torch.tensor([[1000.0, 0, 0, 0]], device=scores.device)
-    best = (scores + (num_points - CLEAR_FROM_POINTS) * preference).argmax(dim=1)
-    rows = torch.arange(masks.shape[0], device=masks.device)
-    return masks[rows, best].unsqueeze(1), scores[rows, best].unsqueeze(1)
+    best = (scores + (num_points - CLEAR_FROM_POINTS) * preference).argmax(dim=1, keepdim=True)
+    return masks.gather(1, best[..., None, None].expand(-1, -1, *masks.shape[-2:])), scores.gather(1, best)
