@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench import COCO50, ROOT, environment, iou
+from bench import environment, iou
+from data import COCO50, ROOT
 from PIL import Image
 
 from mobilesam import SamAutomaticMaskGenerator, SamPredictor, load_model, rle

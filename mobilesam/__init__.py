@@ -1,66 +1,58 @@
 """MobileSAM in plain PyTorch: arrays in, arrays out."""
 
-from mobilesam import weights
-from mobilesam._version import __version__
-from mobilesam.automatic_mask_generator import SamAutomaticMaskGenerator
-from mobilesam.build import (
-    build_sam,
-    build_sam_vit_b,
-    build_sam_vit_h,
-    build_sam_vit_l,
-    build_sam_vit_t,
-    load_model,
-    sam_model_registry,
-)
-from mobilesam.errors import (
-    CheckpointError,
-    DownloadError,
-    FieldError,
-    ImageError,
-    MissingPackageError,
-    MobileSamError,
-    NoImageSetError,
-    PromptError,
-    UnknownModelError,
-)
-from mobilesam.masks import MaskCrop
-from mobilesam.model import SAM, MobileSAM
-from mobilesam.modeling import Sam
-from mobilesam.predictor import ImageEmbedding, SamPredictor
-from mobilesam.prompts import Prompt, make_prompts
-from mobilesam.results import Boxes, Masks, Results
-from mobilesam.transforms import ResizeLongestSide
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "SAM",
-    "Boxes",
-    "CheckpointError",
-    "DownloadError",
-    "FieldError",
-    "ImageEmbedding",
-    "ImageError",
-    "MaskCrop",
-    "Masks",
-    "MissingPackageError",
-    "MobileSAM",
-    "MobileSamError",
-    "NoImageSetError",
-    "Prompt",
-    "PromptError",
-    "ResizeLongestSide",
-    "Results",
-    "Sam",
-    "SamAutomaticMaskGenerator",
-    "SamPredictor",
-    "UnknownModelError",
-    "__version__",
-    "build_sam",
-    "build_sam_vit_b",
-    "build_sam_vit_h",
-    "build_sam_vit_l",
-    "build_sam_vit_t",
-    "load_model",
-    "make_prompts",
-    "sam_model_registry",
-    "weights",
-]
+from mobilesam._version import __version__
+
+# Public name -> the module it lives in. Loaded at first use, so that `mobilesam.runtime` works without torch.
+_HOMES = {
+    "SAM": "model",
+    "Boxes": "results",
+    "CheckpointError": "errors",
+    "DownloadError": "errors",
+    "ExportError": "errors",
+    "FieldError": "errors",
+    "ImageEmbedding": "frames",
+    "ImageError": "errors",
+    "MaskCrop": "masks",
+    "Masks": "results",
+    "MissingPackageError": "errors",
+    "MobileSAM": "model",
+    "MobileSamError": "errors",
+    "NoImageSetError": "errors",
+    "OnnxPredictor": "runtime",
+    "Prompt": "prompts",
+    "PromptError": "errors",
+    "ResizeLongestSide": "transforms",
+    "Results": "results",
+    "Sam": "modeling",
+    "SamAutomaticMaskGenerator": "automatic_mask_generator",
+    "SamPredictor": "predictor",
+    "UnknownModelError": "errors",
+    "build_sam": "build",
+    "build_sam_vit_b": "build",
+    "build_sam_vit_h": "build",
+    "build_sam_vit_l": "build",
+    "build_sam_vit_t": "build",
+    "export_onnx": "export",
+    "load_model": "build",
+    "make_prompts": "prompts",
+    "sam_model_registry": "build",
+}
+__all__ = ["__version__", "weights", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"mobilesam.{_HOMES[name]}"), name)
+    elif name == "weights":
+        value = import_module("mobilesam.weights")
+    else:
+        raise AttributeError(f"module 'mobilesam' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

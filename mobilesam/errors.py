@@ -28,6 +28,10 @@ class DownloadError(CheckpointError, OSError):
     """The official weights could not be fetched, or are not the official file."""
 
 
+class ExportError(MobileSamError, ValueError):
+    """A model that cannot be exported as asked, or whose export does not agree with it."""
+
+
 class FieldError(MobileSamError, ValueError):
     """A dataset field that is missing or has a type that cannot be used."""
 

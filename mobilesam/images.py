@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
@@ -146,6 +145,8 @@ def _is_deep_colour(image: Image.Image) -> bool:
 
 
 def _read_with_opencv(path: str | Path, orientation: int) -> np.ndarray:
+    import cv2  # late: the rest, and with it `mobilesam.runtime`, does without
+
     data = np.fromfile(path, dtype=np.uint8)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     array = cv2.imdecode(data, flags) if data.size else None

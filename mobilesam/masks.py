@@ -1,13 +1,16 @@
 """Low-res logits -> masks in the original frame, region by region, and how stable they are."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mobilesam.boxes import Region, tight_region
-from mobilesam.products import linear
+
+if TYPE_CHECKING:  # arrays do as well, and then torch is not needed
+    from torch import Tensor
 
 # `(row0, column0, row1, column1)` of the 64 x 64 image tokens. A token is 4 x 4 low-res logits.
 Tile = tuple[int, int, int, int]
@@ -80,7 +83,12 @@ def upscale_logits(
     x0, y0, x1, y1 = region
     r0, c0, r1, c1 = (4 * edge for edge in tile)
     rows, columns = matrices
-    return linear(rows[y0:y1, r0:r1] @ low_res_logits, columns[x0:x1, c0:c1].contiguous())
+    tall, columns = rows[y0:y1, r0:r1] @ low_res_logits, columns[x0:x1, c0:c1]
+    if isinstance(columns, np.ndarray):
+        return tall @ columns.T
+    from mobilesam.products import linear
+
+    return linear(tall, columns.contiguous())
 
 
 def region_above(low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], threshold: float) -> Region:
@@ -119,10 +127,8 @@ def stability_score(logits: Tensor, *, mask_threshold: float = 0.0, offset: floa
 
     Source: the definition in Segment Anything's `utils/amg.py`, which gives NaN for an empty mask.
     """
-    # Sums in int32 take a third of the time of those in int64.
-    intersection = (logits > mask_threshold + offset).sum((-1, -2), dtype=torch.int32)
-    union = (logits > mask_threshold - offset).sum((-1, -2), dtype=torch.int32)
-    return intersection / union.clamp(min=1)
+    intersection, union = _count(logits > mask_threshold + offset), _count(logits > mask_threshold - offset)
+    return intersection / union.clip(min=1)
 
 
 def crop_mask(
@@ -135,7 +141,7 @@ def crop_mask(
     stability_offset: float = 1.0,
 ) -> MaskCrop:
     """Cut (h, w) logits of a region at the threshold and keep the tight crop."""
-    mask = (logits > mask_threshold).cpu().numpy()
+    mask = _to_array(logits > mask_threshold)
     x0, y0, x1, y1 = tight_region(mask)
     tight = (x0 + region[0], y0 + region[1], x1 + region[0], y1 + region[1]) if x1 else (0, 0, 0, 0)
     return MaskCrop(
@@ -143,5 +149,18 @@ def crop_mask(
         mask=mask[y0:y1, x0:x1].copy(),
         iou_prediction=iou_prediction,
         stability_score=float(stability_score(logits, mask_threshold=mask_threshold, offset=stability_offset)),
-        low_res_logits=None if low_res_logits is None else low_res_logits.float().cpu().numpy(),
+        low_res_logits=None if low_res_logits is None else _to_array(low_res_logits).astype(np.float32, copy=False),
     )
+
+
+def _count(mask: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    """Count the pixels of (..., H, W) masks."""
+    if isinstance(mask, np.ndarray):
+        return mask.sum((-1, -2))
+    import torch
+
+    return mask.sum((-1, -2), dtype=torch.int32)  # a third of the time of int64
+
+
+def _to_array(values: Tensor | np.ndarray) -> np.ndarray:
+    return values.cpu().numpy() if hasattr(values, "cpu") else values

@@ -159,6 +159,22 @@ class MobileSAM:
         crops = self.predictor.predict_batch(prompts, multimask_output=multimask_output, return_low_res_logits=True)
         return [crop for candidates in crops for crop in candidates]
 
+    def export(self, format: str = "onnx", **options: Any) -> tuple[Path, Path]:
+        """Write an encoder and a decoder for other programs, and return the paths of both.
+
+        Args:
+            format: "onnx", "torchscript" or "openvino".
+            **options: those of `mobilesam.export.export_onnx` and its neighbours, such as `folder`, `signature`,
+                `precision`.
+
+        Raises:
+            ExportError: an unknown format or option value; the exported model does not agree with this one.
+            MissingPackageError: a package that the format needs is not installed.
+        """
+        from mobilesam.export import export
+
+        return export(self.model, format, **options)
+
     def _stream(
         self, source: Any, find: Callable[[np.ndarray], list[MaskCrop]], *, conf: float | None, save: bool
     ) -> Iterator[Results]:

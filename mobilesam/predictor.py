@@ -1,8 +1,6 @@
 """`SamPredictor`: encode an image once, then ask for masks as often as needed."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,31 +10,17 @@ from torch import Tensor
 from mobilesam.backend import Backend
 from mobilesam.boxes import Region
 from mobilesam.errors import ImageError, NoImageSetError
+from mobilesam.frames import ImageEmbedding
 from mobilesam.images import to_rgb
 from mobilesam.masks import WHOLE_TILE, MaskCrop, Tile, crop_mask, tile_for, upscale_logits
 from mobilesam.modeling import Sam
-from mobilesam.prompts import Prompt, check_inside
+from mobilesam.prompts import Prompt, check_inside, chunks
 from mobilesam.transforms import TRANSFORMS
 
 # Prompts decoded at once. The fast decoder works on their images one by one and shares the work on their few tokens: 4
 # take 15% longer a prompt, 16 as long, with twice the memory (2 cores of AMD Zen 5, torch 2.15).
 PROMPTS_PER_CHUNK = 8
-SINGLE_POINT = (False, 1, False)
-
-
-@dataclass(frozen=True, eq=False)
-class ImageEmbedding:
-    """An encoded image: all that is needed to decode masks in it.
-
-    Attributes:
-        features: (1, 256, 64, 64) on the model's device.
-        original_hw: size of the image.
-        input_hw: its size in the input frame, without padding.
-    """
-
-    features: Tensor
-    original_hw: tuple[int, int]
-    input_hw: tuple[int, int]
+PROMPTS_PER_CHUNK_ON_GPU = 64
 
 
 class SamPredictor:
@@ -289,7 +273,8 @@ class SamPredictor:
     ) -> Iterator[tuple[int, Tile, Tensor, Tensor]]:
         """Yield, in any order, each prompt's index, tile, logits of the tile (C, h, w) and IoU predictions (C,)."""
         decode = self.backend.decoder(image.features)
-        for chunk, multimask in _chunks(prompts, multimask_output):
+        size = PROMPTS_PER_CHUNK if self.device.type == "cpu" else PROMPTS_PER_CHUNK_ON_GPU
+        for chunk, multimask in chunks(prompts, multimask_output, size=size):
             embeddings = self._embed([prompts[i] for i in chunk], image)
             has_mask = prompts[chunk[0]].mask_input is not None
             wanted = [tiles[i] for i in chunk]
@@ -335,17 +320,3 @@ class SamPredictor:
 def _whole(image: ImageEmbedding) -> Region:
     height, width = image.original_hw
     return 0, 0, width, height
-
-
-def _chunks(prompts: Sequence[Prompt], multimask_output: bool | None) -> Iterator[tuple[list[int], bool]]:
-    """Yield indices of prompts to decode together, and whether they want three candidates.
-
-    Padding a prompt to another's number of points would change its mask, so only equals are decoded together.
-    """
-    groups: dict[tuple, list[int]] = defaultdict(list)
-    for index, prompt in enumerate(prompts):
-        groups[prompt.structure].append(index)
-    for structure, group in groups.items():
-        multimask = structure == SINGLE_POINT if multimask_output is None else multimask_output
-        for start in range(0, len(group), PROMPTS_PER_CHUNK):
-            yield group[start : start + PROMPTS_PER_CHUNK], multimask

@@ -1,6 +1,7 @@
 """The one door where prompts are checked. What passes it is finite, ordered and of the right shape."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from mobilesam.errors import PromptError
 
 POINT_LABELS = (-1, 0, 1, 2, 3)
+SINGLE_POINT = (False, 1, False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +131,20 @@ def check_inside(prompts: Sequence[Prompt], original_hw: tuple[int, int]) -> Non
             prompt.check_inside(original_hw)
         except PromptError as error:
             raise PromptError(f"Object {index}: {error}") from error
+
+
+def chunks(prompts: Sequence[Prompt], multimask_output: bool | None, *, size: int) -> Iterator[tuple[list[int], bool]]:
+    """Yield indices of up to `size` prompts to decode together, and whether they want three candidates.
+
+    Padding a prompt to another's number of points would change its mask, so only equals are decoded together.
+    """
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for index, prompt in enumerate(prompts):
+        groups[prompt.structure].append(index)
+    for structure, group in groups.items():
+        multimask = structure == SINGLE_POINT if multimask_output is None else multimask_output
+        for start in range(0, len(group), size):
+            yield group[start : start + size], multimask
 
 
 def _as_array(name: str, value: Any, expected: str) -> np.ndarray:

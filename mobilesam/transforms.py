@@ -1,8 +1,4 @@
-"""The three frames and the maps between them.
-
-- original frame: pixels of the image, (H, W)
-- input frame: the image resized to long side 1024, padded right and bottom to 1024 x 1024
-- low-res frame: the decoder's 256 x 256 grid over the input frame
+"""The maps between the frames of `frames.py`, for tensors too, and Ultralytics' variant of them.
 
 `ResizeLongestSide` does what the original SAM does and is the default. `UltralyticsLetterbox` reproduces Ultralytics,
 which resizes, pads and upscales a little differently.
@@ -11,46 +7,17 @@ which resizes, pads and upscales a little differently.
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-LOW_RES = 256
-# A mask prompt is logits. A binary mask becomes these, about the size of a confident answer of the decoder.
-BINARY_MASK_LOGIT = 10.0
+from mobilesam.frames import LOW_RES, LongestSideFrames, bilinear_resample
 
 
-class ResizeLongestSide:
+class ResizeLongestSide(LongestSideFrames):
     """The original SAM's maps, under the original's names.
 
     Source: the interface and arithmetic of Segment Anything's `utils/transforms.py`.
     """
-
-    def __init__(self, target_length: int = 1024):
-        self.target_length = target_length
-
-    @staticmethod
-    def get_preprocess_shape(oldh: int, oldw: int, long_side_length: int) -> tuple[int, int]:
-        """Return (h, w) in the input frame, without padding, of an image of size (oldh, oldw)."""
-        scale = long_side_length / max(oldh, oldw)
-        return max(1, int(oldh * scale + 0.5)), max(1, int(oldw * scale + 0.5))
-
-    def input_hw(self, original_hw: tuple[int, ...]) -> tuple[int, int]:
-        """Return (h, w) in the input frame, without padding, of an image of size `original_hw`."""
-        return self.get_preprocess_shape(original_hw[0], original_hw[1], self.target_length)
-
-    def apply_image(self, image: np.ndarray) -> np.ndarray:
-        """Resize with antialiasing. (H, W, 3) uint8 -> (h, w, 3) uint8."""
-        height, width = self.input_hw(image.shape[:2])
-        return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-
-    def apply_coords(self, coords: np.ndarray, original_size: tuple[int, ...]) -> np.ndarray:
-        """Map points to the input frame. (..., 2) xy original pixels -> (..., 2) float64 xy input pixels."""
-        return np.asarray(coords, dtype=np.float64) * self._scale_xy(original_size)
-
-    def apply_boxes(self, boxes: np.ndarray, original_size: tuple[int, ...]) -> np.ndarray:
-        """Map boxes to the input frame. (B, 4) xyxy original pixels -> (B, 4) float64 xyxy input pixels."""
-        return self.apply_coords(np.asarray(boxes).reshape(-1, 2, 2), original_size).reshape(-1, 4)
 
     def apply_image_torch(self, image: Tensor) -> Tensor:
         """Resize with antialiasing. (B, C, H, W) float -> (B, C, h, w); within 2 grey levels of `apply_image`."""
@@ -64,39 +31,13 @@ class ResizeLongestSide:
         """`apply_boxes` for tensors: (B, 4) -> (B, 4) float32."""
         return self.apply_coords_torch(boxes.reshape(-1, 2, 2), original_size).reshape(-1, 4)
 
-    def apply_mask(self, mask: np.ndarray) -> np.ndarray:
-        """Turn a mask of the original image into a mask prompt. (H, W) bool -> (1, 256, 256) float32 logits."""
-        height, width = self.input_hw(mask.shape)
-        scale = LOW_RES / self.target_length
-        low_res_hw = max(1, round(height * scale)), max(1, round(width * scale))
-        small = cv2.resize(mask.astype(np.float32), low_res_hw[::-1], interpolation=cv2.INTER_AREA)
-        logits = np.full((1, LOW_RES, LOW_RES), -BINARY_MASK_LOGIT, np.float32)
-        logits[0, : low_res_hw[0], : low_res_hw[1]] = (2 * small - 1) * BINARY_MASK_LOGIT
-        return logits
-
     def padded_pixels(self, image: Tensor) -> Tensor:
         """Pad a resized (..., 3, h, w) image where that is done before normalisation: not in the original."""
         return image
 
     def upscale_matrices(self, original_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return the map from the low-res frame to the original frame as two matrices.
-
-        Two bilinear steps (256 to 1024, padding cut off, to the image) are one linear map along each axis, so
-        `rows @ low_res_logits @ columns.T` gives what two interpolations of the whole image give, for whichever rows
-        and columns are wanted.
-
-        Returns:
-            rows (H, 256) and columns (W, 256), float32.
-        """
-        to_input = bilinear_resample(torch.eye(LOW_RES, dtype=torch.float64), self.target_length)
-        return tuple(
-            bilinear_resample(to_input[:inner], size).float()
-            for size, inner in zip(original_hw, self.input_hw(original_hw), strict=True)
-        )
-
-    def _scale_xy(self, original_size: tuple[int, ...]) -> np.ndarray:
-        height, width = self.input_hw(original_size)
-        return np.array([width / original_size[1], height / original_size[0]])
+        """`upscale_arrays` as tensors: rows (H, 256) and columns (W, 256), float32."""
+        return tuple(torch.from_numpy(matrix) for matrix in self.upscale_arrays(original_hw))
 
 
 class UltralyticsLetterbox(ResizeLongestSide):
@@ -126,14 +67,14 @@ class UltralyticsLetterbox(ResizeLongestSide):
         side = self.target_length
         return F.pad(image, (0, side - image.shape[-1], 0, side - image.shape[-2]), value=self.PAD_VALUE)
 
-    def upscale_matrices(self, original_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def upscale_arrays(self, original_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Return rows (H, 256) and columns (W, 256) of one bilinear step from the low-res frame to the image."""
         spans = [inner * LOW_RES / self.target_length for inner in self.input_hw(original_hw)]
         # Where a span ends inside a cell Ultralytics samples the uncropped grid, on both axes.
         exact = all(span == int(span) for span in spans)
-        identity = torch.eye(LOW_RES, dtype=torch.float64)
+        identity = np.eye(LOW_RES)
         return tuple(
-            bilinear_resample(identity, size, span=span, last=int(span) - 1 if exact else None).float()
+            bilinear_resample(identity, size, span=span, last=int(span) - 1 if exact else None).astype(np.float32)
             for size, span in zip(original_hw, spans, strict=True)
         )
 
@@ -145,25 +86,3 @@ class UltralyticsLetterbox(ResizeLongestSide):
 
 
 TRANSFORMS = {"sam": ResizeLongestSide, "ultralytics": UltralyticsLetterbox}
-
-
-def bilinear_resample(samples: Tensor, out_size: int, *, span: float | None = None, last: int | None = None) -> Tensor:
-    """Resample along the first axis as `F.interpolate(mode="bilinear", align_corners=False)` does.
-
-    Args:
-        samples: (N, ...) values.
-        out_size: number of samples out.
-        span: how much of the input, from its start, is stretched over the output. Default: all of it.
-        last: index of the last sample that may be read. Default: the last one.
-
-    Returns:
-        (out_size, ...) values.
-    """
-    span = len(samples) if span is None else span
-    last = len(samples) - 1 if last is None else last
-    # In float32, as torch does: the rounding of a position moves a steep logit by 1e-4, and the masks must be the same.
-    position = (torch.arange(out_size, dtype=torch.float32) + 0.5) * (span / out_size) - 0.5
-    position = position.clamp(0, last)
-    lower = position.floor().long()
-    upper = (lower + 1).clamp(max=last)
-    return torch.lerp(samples[lower], samples[upper], (position - lower).to(samples.dtype)[:, None])

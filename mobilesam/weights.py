@@ -1,9 +1,10 @@
 """Weight files: the bundled one, the official one, and any checkpoint in upstream's layout. Knows dicts, not models."""
 
+import hashlib
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mobilesam.download import OFFICIAL_SHA256, download, sha256_of
@@ -78,6 +79,12 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
             "Save it again with torch.save(model.state_dict(), path)."
         )
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def sha256_of_state(state: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors: that of the safetensors file without metadata that holds them."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    return hashlib.sha256(save(tensors)).hexdigest()
 
 
 def check_layout(state: dict[str, Tensor], expected: dict[str, Tensor], *, source: str) -> None:

@@ -69,6 +69,14 @@ def upstream_sam(checkpoint):
 
 
 @pytest.fixture(scope="session")
+def onnx_pair(tmp_path_factory, sam):
+    """The model as `encoder.onnx` and `decoder.onnx`."""
+    from mobilesam import export_onnx
+
+    return export_onnx(sam, tmp_path_factory.mktemp("onnx"))
+
+
+@pytest.fixture(scope="session")
 def photos() -> dict[str, Path]:
     """The two photographs that Ultralytics' package carries."""
     ultralytics = pytest.importorskip("ultralytics", reason="ultralytics, whose photographs are used, is not installed")

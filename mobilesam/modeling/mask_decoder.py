@@ -51,14 +51,35 @@ class MaskDecoder(nn.Module):
         Returns:
             Low-res logits (B, C, 256, 256) and IoU predictions (B, C), C being 3 or 1.
         """
-        wanted = slice(1, None) if multimask_output else slice(0, 1)
-        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        output_tokens = output_tokens.expand(len(sparse_prompt_embeddings), -1, -1)
-        tokens = torch.cat([output_tokens, sparse_prompt_embeddings], dim=1)
+        return self._decode(
+            image_embeddings,
+            image_pe,
+            sparse_prompt_embeddings,
+            dense_prompt_embeddings,
+            wanted=slice(1, None) if multimask_output else slice(0, 1),
+        )
 
-        image = image_embeddings + dense_prompt_embeddings
+    def predict_masks(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """`forward` for the masks of all four tokens, as exported models want them: (B, 4, 256, 256) and (B, 4)."""
+        return self._decode(
+            image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings, wanted=slice(None)
+        )
+
+    def _decode(
+        self, image_embeddings: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor, *, wanted: slice
+    ) -> tuple[Tensor, Tensor]:
+        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)
+
+        image = image_embeddings + dense
         tokens, image_tokens = self.transformer(image, image_pe, tokens)
-        upscaled = self.output_upscaling(image_tokens.transpose(1, 2).view(image.shape))
+        upscaled = self.output_upscaling(image_tokens.transpose(1, 2).unflatten(-1, image.shape[-2:]))
 
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
         indices = range(self.num_mask_tokens)[wanted]

@@ -84,7 +84,7 @@ class PromptEncoder(nn.Module):
         """
         sparse = []
         if points is not None:
-            sparse.append(self._embed_points(*points, pad=boxes is None))
+            sparse.append(self.embed_points(*points, pad=boxes is None))
         if boxes is not None:
             sparse.append(self._embed_boxes(boxes))
         batch = next((len(x) for x in (*sparse, masks) if x is not None), 1)
@@ -96,10 +96,11 @@ class PromptEncoder(nn.Module):
         """Return the positional encoding of the image embedding, (1, 256, 64, 64)."""
         return self.pe_layer(self.image_embedding_size).unsqueeze(0)
 
-    def _embed_points(self, coords: Tensor, labels: Tensor, *, pad: bool) -> Tensor:
+    def embed_points(self, coords: Tensor, labels: Tensor, *, pad: bool) -> Tensor:
+        """Embed (B, N, 2) points with (B, N) labels -> (B, N, 256), or (B, N + 1, 256) with a padding point."""
         if pad:  # A model trained with boxes expects a second token; without one it gets "not a point".
-            coords = torch.cat([coords, coords.new_zeros((len(coords), 1, 2))], dim=1)
-            labels = torch.cat([labels, labels.new_full((len(labels), 1), -1)], dim=1)
+            coords = torch.cat([coords, coords.new_zeros((coords.shape[0], 1, 2))], dim=1)
+            labels = torch.cat([labels, labels.new_full((labels.shape[0], 1), -1)], dim=1)
         embedding = self._encode_coords(coords)
         labels = labels.unsqueeze(-1)
         embedding = torch.where(labels == -1, self.not_a_point_embed.weight, embedding)

@@ -1,0 +1,107 @@
+"""Does an exported pair say what the model says? Measured before a file is kept."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mobilesam.boxes import tight_region
+from mobilesam.export.graphs import Graph
+from mobilesam.selftest import scene
+from mobilesam.transforms import ResizeLongestSide
+
+Run = Callable[[tuple[Tensor, ...]], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two models agree on the masks of generated scenes.
+
+    Attributes:
+        masks: how many were compared.
+        logits_max_difference: of low-res logits.
+        iou_mean, iou_min: of low-res masks.
+    """
+
+    masks: int
+    logits_max_difference: float
+    iou_mean: float
+    iou_min: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Return it as plain numbers, rounded to 3 digits."""
+        return {
+            name: float(f"{value:.3g}") if name[0] == "l" else round(value, 5) for name, value in asdict(self).items()
+        }
+
+
+def measure(encoder: Graph, decoder: Graph, logits: str, run_encoder: Run, run_decoder: Run) -> Agreement:
+    """Compare two graphs, run in torch, with what became of them.
+
+    Args:
+        encoder, decoder: the graphs.
+        logits: the decoder's output to compare.
+        run_encoder, run_decoder: run the exported files on the same inputs.
+    """
+    index = list(decoder.outputs).index(logits)
+    differences, ious = [], []
+    for image, prompts in scenes():
+        inputs = encoder.feed(image)
+        with torch.no_grad():
+            expected = _as_tuple(encoder(*inputs))
+        got = tuple(run_encoder(inputs))
+        for coords, labels in prompts:
+            with torch.no_grad():
+                a = decoder(*decoder.feed(expected, coords, labels, image.shape[:2]))[index]
+            b = run_decoder(decoder.feed(got, coords, labels, image.shape[:2]))[index]
+            differences.append(float((a - b).abs().max()))
+            ious += _ious(a > 0, b > 0)
+    return Agreement(len(ious), max(differences), float(np.mean(ious)), min(ious))
+
+
+def scenes() -> Iterator[tuple[np.ndarray, list[tuple[Tensor, Tensor]]]]:
+    """Yield images (H, W, 3) uint8 and prompts in their input frame: one point, two points, a box of each object."""
+    image, ellipse = scene()
+    yield image, list(_prompts(ellipse))
+    for seed, hw in enumerate([(300, 400), (400, 260)]):
+        image, objects = _draw(np.random.default_rng(seed), hw)
+        yield image, [prompt for mask in objects for prompt in _prompts(mask)]
+
+
+def _draw(rng: np.random.Generator, hw: tuple[int, int]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Draw two striped ellipses and a box, apart from each other, on a noisy slope."""
+    y, x = np.mgrid[: hw[0], : hw[1]].astype(np.float64)
+    image = 90 + 40 * np.stack([x / hw[1], y / hw[0], 1 - x / hw[1]], axis=-1) + rng.normal(0, 6, (*hw, 3))
+    masks = []
+    for column, kind in enumerate(rng.permutation(3)):
+        centre = (column + 0.5) / 3 * hw[1], rng.uniform(0.35, 0.65) * hw[0]
+        radii = rng.uniform(0.1, 0.15) * hw[1], rng.uniform(0.12, 0.3) * hw[0]
+        u, v = (x - centre[0]) / radii[0], (y - centre[1]) / radii[1]
+        mask = np.maximum(abs(u), abs(v)) <= 1 if kind == 0 else u**2 + v**2 <= 1
+        stripes = 12 * np.sin(x / rng.uniform(3, 9) + y / rng.uniform(3, 9))
+        image = np.where(mask[..., None], rng.uniform(0, 255, 3) + stripes[..., None], image)
+        masks.append(mask)
+    return image.clip(0, 255).astype(np.uint8), masks
+
+
+def _prompts(mask: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+    x0, y0, x1, y1 = tight_region(mask)
+    middle, outside = [(x0 + x1) / 2, (y0 + y1) / 2], [x0 / 2, y0 / 2]
+    for points, labels in (
+        ([middle, [0, 0]], [1, -1]),
+        ([middle, outside, [0, 0]], [1, 0, -1]),
+        ([[x0, y0], [x1, y1]], [2, 3]),
+    ):
+        coords = ResizeLongestSide().apply_coords(np.array(points), mask.shape)
+        yield torch.tensor(coords[None], dtype=torch.float32), torch.tensor([labels], dtype=torch.float32)
+
+
+def _ious(a: Tensor, b: Tensor) -> list[float]:
+    intersection, union = ((a & b).sum((-1, -2)), (a | b).sum((-1, -2)))
+    return torch.where(union > 0, intersection / union.clamp(min=1), 1.0).flatten().tolist()
+
+
+def _as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)

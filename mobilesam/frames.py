@@ -1,0 +1,126 @@
+"""The original SAM's maps between the three frames, in numpy and Pillow alone.
+
+- original frame: pixels of the image, (H, W)
+- input frame: the image resized to long side 1024, padded right and bottom to 1024 x 1024
+- low-res frame: the decoder's 256 x 256 grid over the input frame
+
+`transforms.py` adds what needs torch; `runtime.py` does without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LOW_RES = 256
+# A mask prompt is logits. A binary mask becomes these, about the size of a confident answer of the decoder.
+BINARY_MASK_LOGIT = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEmbedding:
+    """An encoded image: all that is needed to decode masks in it.
+
+    Attributes:
+        features: (1, 256, 64, 64), on the model's device; an array if it comes from `OnnxPredictor`.
+        original_hw: size of the image.
+        input_hw: its size in the input frame, without padding.
+    """
+
+    features: Tensor | np.ndarray
+    original_hw: tuple[int, int]
+    input_hw: tuple[int, int]
+
+
+class LongestSideFrames:
+    """Resize so that the long side is `target_length`.
+
+    Source: the interface and arithmetic of Segment Anything's `utils/transforms.py`.
+    """
+
+    def __init__(self, target_length: int = 1024):
+        self.target_length = target_length
+
+    @staticmethod
+    def get_preprocess_shape(oldh: int, oldw: int, long_side_length: int) -> tuple[int, int]:
+        """Return (h, w) in the input frame, without padding, of an image of size (oldh, oldw)."""
+        scale = long_side_length / max(oldh, oldw)
+        return max(1, int(oldh * scale + 0.5)), max(1, int(oldw * scale + 0.5))
+
+    def input_hw(self, original_hw: tuple[int, ...]) -> tuple[int, int]:
+        """Return (h, w) in the input frame, without padding, of an image of size `original_hw`."""
+        return self.get_preprocess_shape(original_hw[0], original_hw[1], self.target_length)
+
+    def apply_image(self, image: np.ndarray) -> np.ndarray:
+        """Resize with antialiasing. (H, W, 3) uint8 -> (h, w, 3) uint8."""
+        height, width = self.input_hw(image.shape[:2])
+        return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+    def apply_coords(self, coords: np.ndarray, original_size: tuple[int, ...]) -> np.ndarray:
+        """Map points to the input frame. (..., 2) xy original pixels -> (..., 2) float64 xy input pixels."""
+        return np.asarray(coords, dtype=np.float64) * self._scale_xy(original_size)
+
+    def apply_boxes(self, boxes: np.ndarray, original_size: tuple[int, ...]) -> np.ndarray:
+        """Map boxes to the input frame. (B, 4) xyxy original pixels -> (B, 4) float64 xyxy input pixels."""
+        return self.apply_coords(np.asarray(boxes).reshape(-1, 2, 2), original_size).reshape(-1, 4)
+
+    def apply_mask(self, mask: np.ndarray) -> np.ndarray:
+        """Turn a mask of the original image into a mask prompt. (H, W) bool -> (1, 256, 256) float32 logits."""
+        height, width = self.input_hw(mask.shape)
+        scale = LOW_RES / self.target_length
+        height, width = max(1, round(height * scale)), max(1, round(width * scale))
+        share = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+        logits = np.full((1, LOW_RES, LOW_RES), -BINARY_MASK_LOGIT, np.float32)
+        logits[0, :height, :width] = (2 * np.asarray(share) - 1) * BINARY_MASK_LOGIT
+        return logits
+
+    def upscale_arrays(self, original_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the map from the low-res frame to the original frame as two matrices.
+
+        Two bilinear steps (256 to 1024, padding cut off, to the image) are one linear map along each axis, so
+        `rows @ low_res_logits @ columns.T` gives what two interpolations of the whole image give, for whichever rows
+        and columns are wanted.
+
+        Returns:
+            rows (H, 256) and columns (W, 256), float32.
+        """
+        to_input = bilinear_resample(np.eye(LOW_RES), self.target_length)
+        return tuple(
+            bilinear_resample(to_input[:inner], size).astype(np.float32)
+            for size, inner in zip(original_hw, self.input_hw(original_hw), strict=True)
+        )
+
+    def _scale_xy(self, original_size: tuple[int, ...]) -> np.ndarray:
+        height, width = self.input_hw(original_size)
+        return np.array([width / original_size[1], height / original_size[0]])
+
+
+def bilinear_resample(
+    samples: np.ndarray, out_size: int, *, span: float | None = None, last: int | None = None
+) -> np.ndarray:
+    """Resample along the first axis as `F.interpolate(mode="bilinear", align_corners=False)` does.
+
+    Args:
+        samples: (N, ...) values.
+        out_size: number of samples out.
+        span: how much of the input, from its start, is stretched over the output. Default: all of it.
+        last: index of the last sample that may be read. Default: the last one.
+
+    Returns:
+        (out_size, ...) values.
+    """
+    span = len(samples) if span is None else span
+    last = len(samples) - 1 if last is None else last
+    # In float32, as torch does: the rounding of a position moves a steep logit by 1e-4, and the masks must be the same.
+    position = (np.arange(out_size, dtype=np.float32) + np.float32(0.5)) * np.float32(span / out_size) - np.float32(0.5)
+    position = position.clip(0, last)
+    lower = np.floor(position).astype(np.int64)
+    upper = np.minimum(lower + 1, last)
+    weight = (position - lower.astype(np.float32)).astype(samples.dtype)[:, None]
+    return samples[lower] * (1 - weight) + samples[upper] * weight
