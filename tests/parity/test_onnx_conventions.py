@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from tolerances import EXPORTED_LOGITS, LOW_RES_LOGITS, SCORE
 
 from mobilesam import SAM, SamPredictor
