@@ -44,6 +44,7 @@ class Backend:
         self.fast = fast or precision != "fp32"
         self.precision = precision
         self._encoder: FastEncoder | None = None
+        self._decoder: FastDecoder | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -79,7 +80,7 @@ class Backend:
         It takes prompt embeddings of `B` prompts and a tile for each, and returns the tiles it decoded, their logits
         (C, h, w) each, and IoU predictions (B, C).
         """
-        fast = FastDecoder(self.sam, self.dtype) if self.fast else None
+        fast = self._fast_decoder() if self.fast else None
         image = fast and fast.image_side(features)
 
         def decode(
@@ -99,7 +100,7 @@ class Backend:
         It takes prompt embeddings of `B` prompts and the IoU prediction that a candidate must be above, and yields for
         each prompt the candidates that are: low-res logits (K, 256, 256) and IoU predictions (K,).
         """
-        fast = FastDecoder(self.sam, self.dtype) if self.fast else None
+        fast = self._fast_decoder() if self.fast else None
         image = fast and fast.image_side(features)
 
         @torch.no_grad()
@@ -119,3 +120,9 @@ class Backend:
                     yield logits[i, good], iou[i, good]
 
         return decode
+
+    def _fast_decoder(self) -> FastDecoder:
+        dtype = self.dtype
+        if self._decoder is None or not self._decoder.fits(self.sam, dtype):
+            self._decoder = FastDecoder(self.sam, dtype)
+        return self._decoder

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from mobilesam.masks import Tile
 from mobilesam.modeling import MaskDecoder, Sam
-from mobilesam.products import batched_linear, linear
+from mobilesam.products import batched_linear, fingerprint, linear
 
 GRID = 64
 STRIP = 2048  # image tokens at once on a CPU; 1024 and 4096 take 15% and 40% more (2 cores of AMD Zen 5, torch 2.15)
@@ -93,7 +93,7 @@ class FoldedAttention:
 class FastDecoder:
     """Decodes many prompts of one image.
 
-    Reads the weights of a `Sam` when it is made, in about 2 ms: make one when it is needed and do not keep it.
+    Folds the weights of a `Sam` when it is made, in about 2 ms.
 
     Args:
         sam: the model.
@@ -103,6 +103,7 @@ class FastDecoder:
 
     @torch.no_grad()
     def __init__(self, sam: Sam, dtype: torch.dtype = torch.float32):
+        self._fingerprint = _fingerprint(sam)
         self.sam = sam
         self.dtype = dtype
         on_cpu = sam.device.type == "cpu"
@@ -113,7 +114,8 @@ class FastDecoder:
         self.decoder = decoder
         transformer = decoder.transformer
         self.first, self.second = transformer.layers
-        self.position = sam.prompt_encoder.get_dense_pe().flatten(2)[0].T.to(dtype).contiguous()  # (4096, 256)
+        self.dense_pe = sam.prompt_encoder.get_dense_pe().flatten(2)[0].T.contiguous()  # (4096, 256)
+        self.position = self.dense_pe.to(dtype)
         self.first_out = FoldedAttention(self.first.cross_attn_image_to_token)
         self.second_in = FoldedAttention(self.second.cross_attn_token_to_image)
         self.second_out = FoldedAttention(self.second.cross_attn_image_to_token)
@@ -126,10 +128,15 @@ class FastDecoder:
             for up in (up1, up2)
         )
 
+    def fits(self, sam: Sam, dtype: torch.dtype) -> bool:
+        """Whether the folded weights are still those of the model, in the precision wanted."""
+        return self.dtype == dtype and self._fingerprint == _fingerprint(sam)
+
+    @torch.no_grad()
     def image_side(self, features: Tensor) -> ImageSide:
         """Do the part of the work that does not depend on prompts. (1, 256, 64, 64) -> `ImageSide`."""
         tokens = (features.flatten(2)[0].T + self.sam.prompt_encoder.no_mask_embed.weight).contiguous()
-        tokens_pe = tokens + self.sam.prompt_encoder.get_dense_pe().flatten(2)[0].T
+        tokens_pe = tokens + self.dense_pe
         attention = self.first.cross_attn_token_to_image
         key, value = (
             linear(x, projection.weight, projection.bias).unflatten(-1, (attention.num_heads, -1)).transpose(0, 1)[None]
@@ -175,7 +182,7 @@ class FastDecoder:
         groups = [torch.empty_like(tokens, memory_format=torch.contiguous_format) for tokens in shared]
         context = self._image_layer(self.first_out, self.first.norm4, tokens, prompt, shared, queries, out=groups)
         tokens = second.norm2(looking + self.second_in.output(context))
-        tokens = second.norm3(tokens + second.mlp(tokens))
+        tokens = second.norm3(tokens + _mlp(second.mlp, tokens))
 
         # Nobody looks at the other tokens any more.
         wanted = [0, *(1 + i for i in indices)]
@@ -197,7 +204,7 @@ class FastDecoder:
         query = query.unflatten(-1, (attention.num_heads, -1)).transpose(0, 1).unsqueeze(0)
         attended = F.scaled_dot_product_attention(query, image.key, image.value)[0].transpose(0, 1).flatten(1)
         tokens = layer.norm2(tokens + attention.out_proj(attended).view_as(tokens))
-        return layer.norm3(tokens + layer.mlp(tokens))
+        return layer.norm3(tokens + _mlp(layer.mlp, tokens))
 
     def _self_attention(self, tokens: Tensor, prompt: Tensor) -> Tensor:
         """How the second layer begins, on the token side. (B, T, 256) -> (B, T, 256)."""
@@ -273,3 +280,12 @@ class FastDecoder:
             cells = (part.float() @ vectors.T).view(r1 - r0, c1 - c0, 2, 2, 2, 2, -1)
             logits.append(cells.permute(6, 0, 2, 4, 1, 3, 5).reshape(-1, 4 * (r1 - r0), 4 * (c1 - c0)))
         return logits
+
+
+def _fingerprint(sam: Sam) -> list[tuple[int, int]]:
+    return fingerprint(sam.prompt_encoder) + fingerprint(sam.mask_decoder)
+
+
+def _mlp(mlp: torch.nn.Module, tokens: Tensor) -> Tensor:
+    """Run `MLPBlock` in oneDNN."""
+    return linear(F.relu(linear(tokens, mlp.lin1.weight, mlp.lin1.bias)), mlp.lin2.weight, mlp.lin2.bias)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobilesam.modeling import Sam
-from mobilesam.products import has_onednn
+from mobilesam.products import fingerprint, has_onednn
 
 # 16 to 64 take the same time, 128 takes 8% more and 256, the whole map, 35% more (2 cores of AMD Zen 5, torch 2.15).
 STRIP_ROWS = 32
@@ -41,7 +41,7 @@ class FastEncoder:
 
     @torch.no_grad()
     def __init__(self, sam: Sam, dtype: torch.dtype = torch.float32):
-        self._fingerprint = _fingerprint(sam)
+        self._fingerprint = fingerprint(sam.image_encoder)
         self._dtype = dtype
         trunk, neck = sam.image_encoder.trunk, sam.image_encoder.neck
         embed = trunk.patch_embed
@@ -62,7 +62,7 @@ class FastEncoder:
 
     def fits(self, sam: Sam, dtype: torch.dtype) -> bool:
         """Whether the packed weights are still those of the model, in the precision wanted."""
-        return self._dtype == dtype and self._fingerprint == _fingerprint(sam)
+        return self._dtype == dtype and self._fingerprint == fingerprint(sam.image_encoder)
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -75,12 +75,6 @@ class FastEncoder:
         for step in self._steps:
             x = step(x)
         return x.contiguous()
-
-
-def _fingerprint(sam: Sam) -> list[tuple[int, int]]:
-    """Return what changes if a weight is replaced or written to."""
-    encoder = sam.image_encoder
-    return [(tensor.data_ptr(), tensor._version) for tensor in (*encoder.parameters(), *encoder.buffers())]
 
 
 # Each of these takes and gives (1, C, H, W) with channels last in memory.
@@ -166,7 +160,7 @@ def _inverted_bottleneck(block: MBConv, dtype: torch.dtype) -> Step:
 
 def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Step:
     """Attention within windows, a convolution of each channel, and the feed-forward half."""
-    attention, side = block.attn, block.window_size
+    attention, norm, side = block.attn, block.attn.norm, block.window_size
     project_in, project_out = _linear(attention.qkv, dtype), _linear(attention.proj, dtype)
     bias = attention.attention_biases[:, attention.attention_bias_idxs].detach().unsqueeze(0)  # (1, heads, T, T)
     widths = attention.key_dim, attention.key_dim, attention.val_dim
@@ -177,7 +171,7 @@ def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Step:
     widen, narrow = _linear(block.mlp.fc1, dtype, gelu=True), _linear(block.mlp.fc2, dtype)
 
     def attend_windows(windows: Tensor) -> Tensor:
-        windows = F.layer_norm(windows, windows.shape[-1:], attention.norm.weight, attention.norm.bias)
+        windows = F.layer_norm(windows, windows.shape[-1:], norm.weight, norm.bias, norm.eps)
         query, key, value = (
             project_in(windows).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2).split(widths, dim=-1)
         )
@@ -188,21 +182,20 @@ def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Step:
             attended = scores.softmax(dim=-1).to(dtype) @ value
         return project_out(attended.transpose(1, 2).flatten(2))
 
-    def attend(x: Tensor) -> Tensor:
-        _, height, width, channels = x.shape
-        padded = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
-        rows, columns = padded.shape[1] // side, padded.shape[2] // side
-        windows = padded.view(rows, side, columns, side, channels).transpose(1, 2).reshape(-1, side * side, channels)
-        out = torch.cat([attend_windows(some) for some in windows.split(windows_at_once)])
-        out = out.view(rows, columns, side, side, channels).transpose(1, 2).reshape(padded.shape)
-        return out[:, :height, :width]
-
     def run(x: Tensor) -> Tensor:
         rows = x.permute(0, 2, 3, 1)
-        rows = rows + attend(rows)
+        _, height, width, channels = rows.shape
+        padded = F.pad(rows, (0, 0, 0, -width % side, 0, -height % side))
+        columns = padded.shape[2] // side
+        strip = side * max(1, windows_at_once // columns)
+        for start in range(0, height, strip):
+            part = padded[:, start : start + strip]
+            windows = part.view(-1, side, columns, side, channels).transpose(1, 2).reshape(-1, side * side, channels)
+            out = attend_windows(windows).view(-1, columns, side, side, channels).transpose(1, 2).reshape(part.shape)
+            rows[:, start : start + strip] += out[:, : height - start, :width]
         rows = convolve(rows.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        norm = block.mlp.norm
-        normed = F.layer_norm(rows, rows.shape[-1:], norm.weight, norm.bias, norm.eps)
+        before = block.mlp.norm
+        normed = F.layer_norm(rows, rows.shape[-1:], before.weight, before.bias, before.eps)
         for strip, normed_strip in zip(rows.split(STRIP_ROWS, dim=1), normed.split(STRIP_ROWS, dim=1), strict=True):
             strip += narrow(widen(normed_strip))
         return rows.permute(0, 3, 1, 2)

@@ -37,3 +37,8 @@ def batched_linear(x: Tensor, weight: Tensor, other: Tensor | None = None) -> Te
         return torch.ops.mkldnn._linear_pointwise.binary(x[0], other[0], weight[0], None, "add").unsqueeze(0)
     weight = weight.transpose(1, 2)
     return torch.bmm(x, weight) if other is None else torch.baddbmm(other, x, weight)
+
+
+def fingerprint(module: torch.nn.Module) -> list[tuple[int, int]]:
+    """Return what changes if a weight of a module is replaced or written to."""
+    return [(tensor.data_ptr(), tensor._version) for tensor in (*module.parameters(), *module.buffers())]
