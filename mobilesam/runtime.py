@@ -13,7 +13,7 @@ from mobilesam.images import to_rgb
 from mobilesam.masks import MaskCrop, crop_mask, upscale_logits
 from mobilesam.prompts import Prompt, check_inside, chunks
 
-# Prompts decoded at once. With 16 the decoder takes as long a prompt as with 64, and a quarter of the memory.
+# Prompts decoded at once, which bounds the memory of a call.
 PROMPTS_PER_CHUNK = 16
 MASK_THRESHOLD = 0.0
 

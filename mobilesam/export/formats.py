@@ -31,7 +31,10 @@ def export_torchscript(sam: Sam, folder: str | Path | None = None) -> ExportedPa
 
 
 def export_openvino(sam: Sam, folder: str | Path | None = None) -> ExportedPair:
-    """Write OpenVINO's `.xml` and `.bin` of the "mobilesam" ONNX pair, weights in half precision.
+    """Write OpenVINO's `.xml` and `.bin` of the "mobilesam" ONNX pair, in float32.
+
+    OpenVINO works in bfloat16 where the processor has it; compile with `{"INFERENCE_PRECISION_HINT": "f32"}` for the
+    model's own masks.
 
     Raises:
         MissingPackageError: openvino, onnx or onnxruntime is not installed.
@@ -40,7 +43,7 @@ def export_openvino(sam: Sam, folder: str | Path | None = None) -> ExportedPair:
     folder = Path(folder or "mobile_sam_openvino")
     paths = []
     for path in export_onnx(sam, folder):
-        openvino.save_model(openvino.convert_model(path), path.with_suffix(".xml"))
+        openvino.save_model(openvino.convert_model(path), path.with_suffix(".xml"), compress_to_fp16=False)
         path.unlink()
         paths.append(path.with_suffix(".xml"))
     return ExportedPair(*paths)
