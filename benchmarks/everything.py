@@ -5,7 +5,6 @@ Writes a Markdown table and JSON: time, peak memory, and how far the masks are t
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import torch
 from bench import environment, iou
 from data import COCO50, ROOT
 from PIL import Image
+from worker import peak_memory
 
 from mobilesam import SamAutomaticMaskGenerator, SamPredictor, load_model, rle
 from mobilesam.weights import save_checkpoint
@@ -77,16 +77,11 @@ def measure(name: str, image: np.ndarray, points_per_side: int, checkpoint: Path
     run = PIPELINES[name](checkpoint)
     run(image[:64, :64], 2)  # warm up
     torch.set_num_threads(threads)  # Ultralytics sets it to the cores less one
-    loaded = peak_mb()
+    loaded = peak_memory()
     start = time.perf_counter()
     masks = run(image, points_per_side)
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "loaded_mb": loaded, "peak_mb": peak_mb(), "masks": [rle.encode(m) for m in masks]}
-
-
-def peak_mb() -> float:
-    """Return the most memory this process has held (on Linux)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "loaded_mb": loaded, "peak_mb": peak_memory(), "masks": [rle.encode(m) for m in masks]}
 
 
 def compare(found: list[np.ndarray], expected: list[np.ndarray]) -> dict[str, float]:
