@@ -30,6 +30,7 @@ _HOMES = {
     "SamAutomaticMaskGenerator": "automatic_mask_generator",
     "SamPredictor": "predictor",
     "UnknownModelError": "errors",
+    "UnsupportedError": "errors",
     "build_sam": "build",
     "build_sam_vit_b": "build",
     "build_sam_vit_h": "build",

@@ -44,3 +44,7 @@ class UnknownModelError(MobileSamError, KeyError):
     """A model of the SAM family that this package does not have."""
 
     __str__ = Exception.__str__  # KeyError's would quote the text
+
+
+class UnsupportedError(MobileSamError, NotImplementedError):
+    """Something that other tools have and this one does not; the text says what there is instead."""

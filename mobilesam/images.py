@@ -84,8 +84,8 @@ def iter_images(source: Any, *, array_format: str = "BGR") -> Iterator[tuple[str
     """Yield the images of a source, one at a time.
 
     Args:
-        source: a path, a folder (its images, by name), a glob pattern, an image as `to_rgb` takes it, or a list of
-            these.
+        source: a path, a folder (its images, by name), a glob pattern, a video, an image as `to_rgb` takes it, or a
+            list of these.
         array_format: the order of the channels of arrays.
 
     Yields:
@@ -95,10 +95,34 @@ def iter_images(source: Any, *, array_format: str = "BGR") -> Iterator[tuple[str
         ImageError: nothing is found, or an image cannot be read.
     """
     for number, item in enumerate(_flatten(source)):
-        if isinstance(item, (str, Path)):
+        if isinstance(item, (str, Path)) and Path(item).suffix.lower() in VIDEO_SUFFIXES:
+            yield from read_frames(item)
+        elif isinstance(item, (str, Path)):
             yield str(item), read_image(item)
         else:
             yield f"image{number}.jpg", to_rgb(item, array_format=array_format)
+
+
+def read_frames(path: str | Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the frames of a video, one at a time: `<path>#<number>`, from 1, and (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: it is missing, or has no frame that OpenCV can read.
+    """
+    import cv2
+
+    video, number = cv2.VideoCapture(str(path)), 0
+    try:
+        while True:
+            there, frame = video.read()
+            if not there:
+                break
+            number += 1
+            yield f"{path}#{number}", np.ascontiguousarray(frame[..., ::-1])
+    finally:
+        video.release()
+    if not number:
+        raise ImageError(f"source must be a video that OpenCV can read, got {str(path)!r} without a frame.")
 
 
 def _flatten(source: Any) -> Iterator[Any]:
@@ -109,15 +133,21 @@ def _flatten(source: Any) -> Iterator[Any]:
         for item in source:
             yield from _flatten(item)
     elif isinstance(source, (str, Path)):
-        yield from _find_files(str(source))
+        yield from find_files(source)
     else:
         yield source
 
 
-def _find_files(source: str) -> Iterator[str]:
+def find_files(source: str | Path) -> Iterator[str]:
+    """Yield the paths of a file, of a folder's images by name, or of a glob pattern's.
+
+    Raises:
+        ImageError: there is none.
+    """
+    source = str(source)
     path = Path(source)
-    if source.startswith(("http://", "https://", "rtsp://")) or path.suffix.lower() in VIDEO_SUFFIXES:
-        raise ImageError(f"source must be images on disk, got {source!r}. Download it, or pass its frames as arrays.")
+    if source.startswith(("http://", "https://", "rtsp://")):
+        raise ImageError(f"source must be on disk, got {source!r}. Download it, or pass its images as arrays.")
     if path.is_dir():
         found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     elif not path.exists() and glob.has_magic(source):

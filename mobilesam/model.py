@@ -2,8 +2,9 @@
 
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ import torch
 
 from mobilesam.automatic_mask_generator import SamAutomaticMaskGenerator
 from mobilesam.build import load_model
-from mobilesam.errors import PromptError
+from mobilesam.errors import ImageError, UnsupportedError
+from mobilesam.frames import ImageEmbedding
 from mobilesam.images import iter_images
 from mobilesam.masks import MaskCrop
 from mobilesam.modeling import Sam
+from mobilesam.nested_prompts import parse_prompts, split_by_image
 from mobilesam.predictor import SamPredictor
-from mobilesam.prompts import Prompt, make_prompts
+from mobilesam.prompts import Prompt
 from mobilesam.results import Boxes, Masks, Results
 from mobilesam.selftest import usable_precision
+from mobilesam.validation import Validation, validate
 
 # Keywords of Ultralytics' `predict` that have no meaning here or only one possible value, so that calls still work.
 ACCEPTED = {"verbose", "task", "mode", "retina_masks", "show_labels", "show_conf", "show_boxes", "batch", "half"}
@@ -72,6 +76,7 @@ class MobileSAM:
         if verify:
             precision = usable_precision(model, precision)
         self.predictor = SamPredictor(model, preprocess=preprocess, fast=True, precision=precision)
+        self._current: tuple[str, np.ndarray, ImageEmbedding] | None = None  # path, pixels, embedding
 
     @property
     def device(self) -> torch.device:
@@ -97,10 +102,11 @@ class MobileSAM:
         """Predict a mask for each prompt, or of everything if there is none, in each image of the source.
 
         Args:
-            source: a path, a folder, a glob pattern, an array (H, W, 3) BGR, a PIL image, a tensor (3, H, W) RGB, or
-                a list of these.
+            source: a path, a folder, a glob pattern, a video, an array (H, W, 3) BGR, a PIL image, a tensor (3, H, W)
+                RGB, or a list of these; None for the image of `set_image`. Prompts are the same for all images, or a
+                list with those of each image of a list: `predict([a, b], bboxes=[boxes_of_a, boxes_of_b])`.
             stream: give a generator, which holds one image at a time, instead of a list.
-            bboxes: (4,) or (N, 4) xyxy pixels of the original image.
+            bboxes: (4,) or (N, 4) xyxy pixels of the original image, or a detector's result.
             points: (2,) one object; (N, 2) N objects of one point each; (N, K, 2), ragged too, N objects of K points.
             labels: the same nesting as `points`: 1 foreground, 0 background. Default: all 1.
             masks: N mask prompts: (256, 256) low-res logits, or (H, W) bool of the original image.
@@ -135,10 +141,12 @@ class MobileSAM:
             self.model.to(_device(device))
         if everything:
             options = {EVERYTHING_NAMES.get(name, name): value for name, value in options.items()}
-            find = SamAutomaticMaskGenerator(self.predictor, **options).generate_crops
+            find = repeat(SamAutomaticMaskGenerator(self.predictor, **options).generate_crops)
         else:
-            prompts = parse_prompts(bboxes=bboxes, points=points, labels=labels, masks=masks)
-            find = partial(self._find, prompts, multimask_output=multimask_output)
+            prompts = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks}
+            by_image = split_by_image(len(source), prompts) if isinstance(source, (list, tuple)) else None
+            parsed = repeat(parse_prompts(**prompts)) if by_image is None else [parse_prompts(**p) for p in by_image]
+            find = (partial(self._find, one, multimask_output=multimask_output) for one in parsed)
         results = self._stream(source, find, conf=conf, save=save)
         return results if stream else list(results)
 
@@ -154,9 +162,45 @@ class MobileSAM:
                 print(f"  {name}: {count:,} parameters")
         return modules, parameters
 
+    def set_image(self, source: Any) -> None:
+        """Encode an image once, for calls of `predict` without a source.
+
+        Raises:
+            ImageError: not one image.
+        """
+        found = list(islice(iter_images(source, array_format="BGR"), 2))
+        if len(found) != 1:
+            raise ImageError("source must be one image, got several. Pass them to predict().")
+        [(path, image)] = found
+        self._current = path, image, self.predictor.encode_images([image])[0]
+
+    def reset_image(self) -> None:
+        """Forget the image."""
+        self._current = None
+
+    def val(self, coco: str | Path, images: str | Path, **options: Any) -> Validation:
+        """Compare masks with COCO ground truth. See `mobilesam.validation.validate` for the options."""
+        return validate(self.predictor, coco, images, **options)
+
+    def train(self, *args: Any, **kwargs: Any) -> None:
+        """Not there, as in Ultralytics.
+
+        Raises:
+            UnsupportedError: always; it says what there is instead.
+        """
+        raise UnsupportedError(
+            "There is no training here. Fine-tune with upstream's code or another trainer: weights in its layout load by "
+            'path, SAM("tuned.pt"), and SAM.val() compares them with your ground truth.'
+        )
+
     def _find(self, prompts: list[Prompt], image: np.ndarray, *, multimask_output: bool) -> list[MaskCrop]:
-        self.predictor.set_image(image)
-        crops = self.predictor.predict_batch(prompts, multimask_output=multimask_output, return_low_res_logits=True)
+        if self._current is not None and image is self._current[1]:
+            embedding = self._current[2]
+        else:
+            [embedding] = self.predictor.encode_images([image])
+        crops = self.predictor.predict_batch(
+            prompts, image=embedding, multimask_output=multimask_output, return_low_res_logits=True
+        )
         return [crop for candidates in crops for crop in candidates]
 
     def export(self, format: str = "onnx", **options: Any) -> tuple[Path, Path]:
@@ -176,10 +220,13 @@ class MobileSAM:
         return export(self.model, format, **options)
 
     def _stream(
-        self, source: Any, find: Callable[[np.ndarray], list[MaskCrop]], *, conf: float | None, save: bool
+        self, source: Any, finders: Iterable[Callable[[np.ndarray], list[MaskCrop]]], *, conf: float | None, save: bool
     ) -> Iterator[Results]:
         start = time.perf_counter()
-        for path, image in iter_images(source, array_format="BGR"):
+        images = iter_images(source, array_format="BGR")
+        if source is None and self._current is not None:
+            images = iter([self._current[:2]])
+        for (path, image), find in zip(images, finders, strict=False):
             read = time.perf_counter()
             crops = find(image)
             predicted = time.perf_counter()
@@ -216,73 +263,6 @@ class MobileSAM:
 
 
 SAM = MobileSAM
-
-
-def parse_prompts(*, bboxes: Any = None, points: Any = None, labels: Any = None, masks: Any = None) -> list[Prompt]:
-    """Turn Ultralytics' shapes of prompts into one `Prompt` an object.
-
-    One box or one mask goes with every point set, one point set with every box; else all must name the same number
-    of objects. See `MobileSAM.predict` for the shapes.
-
-    Raises:
-        PromptError: no prompts, or shapes that do not fit each other.
-    """
-    if bboxes is None and points is None and labels is None and masks is None:
-        raise PromptError("There must be bboxes, points or masks, got none. Pass at least one.")
-    columns: dict[str, list] = {}
-    if bboxes is not None:
-        columns["boxes"] = _nested(bboxes, depth=2)
-        if len(columns["boxes"]) == 1 and np.ndim(columns["boxes"][0]) == 2:  # (1, N, 4)
-            columns["boxes"] = list(columns["boxes"][0])
-    if points is not None:
-        columns["point_coords"], columns["point_labels"] = _point_sets(points, labels)
-    elif labels is not None:
-        raise PromptError("labels must come with points, got labels alone. Pass the points as well.")
-    if masks is not None:
-        columns["mask_inputs"] = list(masks) if np.ndim(masks) == 3 else [masks]
-    count = max(len(values) for values in columns.values())
-    return make_prompts(**{name: values * count if len(values) == 1 else values for name, values in columns.items()})
-
-
-def _point_sets(points: Any, labels: Any) -> tuple[list, list]:
-    """Return one (K, 2) point set and one (K,) label set an object."""
-    depth = _depth(points)
-    if depth == 1:  # one object of one point
-        points = [[points]] if len(points) else []
-    elif depth == 2:  # N objects of one point
-        points = [[point] for point in points]
-    points = list(points)
-    if labels is None:
-        return points, [None] * len(points)
-    if _depth(labels) == 0:
-        labels = [[labels]] * len(points)
-    elif _depth(labels) == 1:
-        if depth == 3 and len(points) == 1:  # [[[x, y], [x, y]]] with [1, 0]
-            labels = [labels]
-        elif depth < 3:
-            labels = [[label] for label in labels]
-    if len(labels) != len(points) or any(np.ndim(label) != 1 for label in labels):
-        raise PromptError(
-            f"labels must be nested like points, got labels of shape {np.shape(labels)} for {len(points)} objects. "
-            "For one object of several points write points=[[[x, y], [x, y]]], labels=[[1, 0]]."
-        )
-    return points, list(labels)
-
-
-def _nested(values: Any, *, depth: int) -> list:
-    """Return a list of rows from one row or several; an empty list from an empty one."""
-    if not len(values):
-        return []
-    return [values] if _depth(values) < depth else list(values)
-
-
-def _depth(values: Any) -> int:
-    """Return how deeply a list, array or tensor is nested; 0 for a number."""
-    if hasattr(values, "ndim"):
-        return values.ndim
-    return (
-        1 + _depth(values[0]) if isinstance(values, (list, tuple)) and len(values) else int(hasattr(values, "__len__"))
-    )
 
 
 def _parameters(module: torch.nn.Module) -> int:

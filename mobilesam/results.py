@@ -2,131 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
-Array = Tensor | np.ndarray
-
-
-class _Items:
-    """One entry an object: the shared half of `Boxes` and `Masks`. `data` is (N, ...), a tensor or an array."""
-
-    def __init__(self, data: Array, orig_shape: tuple[int, int]):
-        self.data = data
-        self.orig_shape = orig_shape
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: Any) -> Any:
-        picked = self.data[index]
-        return type(self)(picked[None] if isinstance(index, int) else picked, self.orig_shape)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of `data`."""
-        return tuple(self.data.shape)
-
-    def cpu(self) -> Any:
-        """Return a copy on the CPU."""
-        return self.to("cpu")
-
-    def cuda(self) -> Any:
-        """Return a copy on the GPU."""
-        return self.to("cuda")
-
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a copy as `torch.Tensor.to` makes it."""
-        return type(self)(torch.as_tensor(self.data).to(*args, **kwargs), self.orig_shape)
-
-    def numpy(self) -> Any:
-        """Return a copy as arrays."""
-        return type(self)(_numpy(self.data), self.orig_shape)
-
-
-class Boxes(_Items):
-    """Boxes around masks.
-
-    Pixels of the original image. As Ultralytics has it, `x2` and `y2` are the last pixel of the object, not the edge
-    behind it: add 1 for the exclusive edges that the rest of this package uses, or take `xyxy_exclusive`.
-
-    Attributes:
-        data: (N, 6) float32: x1, y1, x2, y2, score, index of the prompt.
-        orig_shape: (H, W) of the image.
-    """
-
-    id = None
-    is_track = False
-
-    @property
-    def xyxy(self) -> Array:
-        """(N, 4), the last pixel inclusive."""
-        return self.data[:, :4]
-
-    @property
-    def xyxy_exclusive(self) -> Array:
-        """(N, 4), right and bottom edges exclusive."""
-        return self.xyxy + self._row([0, 0, 1, 1])
-
-    @property
-    def conf(self) -> Array:
-        """(N,) the model's own estimate of the mask's IoU. Can pass 1."""
-        return self.data[:, 4]
-
-    @property
-    def cls(self) -> Array:
-        """(N,) index of the prompt; with `multimask_output` 3 * prompt + candidate."""
-        return self.data[:, 5]
-
-    @property
-    def xywh(self) -> Array:
-        """(N, 4) centre, width, height."""
-        stack = np.stack if isinstance(self.data, np.ndarray) else torch.stack
-        x1, y1, x2, y2 = (self.data[:, i] for i in range(4))
-        return stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], -1)
-
-    @property
-    def xyxyn(self) -> Array:
-        """(N, 4) `xyxy` in fractions of the image."""
-        return self.xyxy / self._size()
-
-    @property
-    def xywhn(self) -> Array:
-        """(N, 4) `xywh` in fractions of the image."""
-        return self.xywh / self._size()
-
-    def _size(self) -> Array:
-        height, width = self.orig_shape
-        return self._row([width, height, width, height])
-
-    def _row(self, values: list[float]) -> Array:
-        return np.float32(values) if isinstance(self.data, np.ndarray) else self.data.new_tensor(values)
-
-
-class Masks(_Items):
-    """Masks of the original image.
-
-    Attributes:
-        data: (N, H, W) bool.
-        orig_shape: (H, W) of the image.
-    """
-
-    @cached_property
-    def xy(self) -> list[np.ndarray]:
-        """Per mask a polygon (K, 2) float32 of pixels: its outer contours, one after the other, without holes."""
-        return [_polygon(mask) for mask in _numpy(self.data)]
-
-    @cached_property
-    def xyn(self) -> list[np.ndarray]:
-        """`xy` in fractions of the image."""
-        size = np.float32(self.orig_shape[::-1])
-        return [polygon / size for polygon in self.xy]
+from mobilesam import rle as run_lengths
+from mobilesam.drawing import draw
+from mobilesam.errors import MissingPackageError
+from mobilesam.polygons import outline, parts
+from mobilesam.result_items import Boxes, Masks, to_numpy
 
 
 class Results:
@@ -200,7 +86,7 @@ class Results:
 
     def verbose(self) -> str:
         """Return one line: how many masks, and their scores."""
-        scores = ", ".join(f"{score:.2f}" for score in _numpy(self.boxes.conf)[:5])
+        scores = ", ".join(f"{score:.2f}" for score in to_numpy(self.boxes.conf)[:5])
         more = ", ..." if len(self) > 5 else ""
         return f"{len(self)} mask{'s' * (len(self) != 1)}" + (f" with scores {scores}{more}" if len(self) else "")
 
@@ -227,22 +113,16 @@ class Results:
         Returns:
             (H, W, 3) uint8 BGR, a new array.
         """
-        canvas = (self.orig_img if img is None else img).copy()
-        line = line_width or max(1, round(sum(self.orig_shape) / 700))
-        data = _numpy(self.masks.data)
-        order = np.argsort([-mask.sum() for mask in data], kind="stable")  # small objects on top
-        for i in order if masks else []:
-            canvas[data[i]] = (0.5 * canvas[data[i]] + 0.5 * np.array(_colour(i))).astype(np.uint8)
-            contours, _ = cv2.findContours(data[i].astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-            cv2.drawContours(canvas, contours, -1, _colour(i), line, cv2.LINE_AA)
-        for i in order:
-            x1, y1, x2, y2 = (round(float(v)) for v in self.boxes.xyxy[i])
-            if boxes:
-                cv2.rectangle(canvas, (x1, y1), (x2, y2), _colour(i), line, cv2.LINE_AA)
-            if labels:
-                text = self.names[int(self.boxes.cls[i])] + (f" {float(self.boxes.conf[i]):.2f}" if conf else "")
-                _tag(canvas, text, (x1, y1), _colour(i), line)
-        return canvas
+        names = [self.names[int(c)] for c in to_numpy(self.boxes.cls)]
+        scores = [f" {float(score):.2f}" if conf else "" for score in to_numpy(self.boxes.conf)]
+        return draw(
+            self.orig_img if img is None else img,
+            to_numpy(self.masks.data) if masks else None,
+            to_numpy(self.boxes.xyxy),
+            [name + score for name, score in zip(names, scores, strict=True)] if labels else None,
+            with_boxes=boxes,
+            line_width=line_width,
+        )
 
     def save(self, filename: str | Path | None = None, **plot_options: Any) -> str:
         """Write `plot()` to an image file.
@@ -272,7 +152,7 @@ class Results:
             normalize: fractions of the image instead of pixels.
             decimals: to round to.
         """
-        corners = _numpy(self.boxes.xyxyn if normalize else self.boxes.xyxy)
+        corners = to_numpy(self.boxes.xyxyn if normalize else self.boxes.xyxy)
         polygons = self.masks.xyn if normalize else self.masks.xy
         return [
             {
@@ -282,51 +162,86 @@ class Results:
                 "box": dict(zip(("x1", "y1", "x2", "y2"), _rounded(box, decimals), strict=True)),
                 "segments": {"x": _rounded(polygon[:, 0], decimals), "y": _rounded(polygon[:, 1], decimals)},
             }
-            for row, box, polygon in zip(_numpy(self.boxes.data), corners, polygons, strict=True)
+            for row, box, polygon in zip(to_numpy(self.boxes.data), corners, polygons, strict=True)
         ]
 
     def to_json(self, normalize: bool = False, decimals: int = 5) -> str:
         """Return `summary` as JSON."""
         return json.dumps(self.summary(normalize, decimals), indent=2)
 
+    def save_txt(self, path: str | Path, save_conf: bool = False) -> str:
+        """Append the objects to a YOLO segmentation file: a line of class and polygon in fractions of the image each.
+
+        A line has one polygon: parts of a mask are joined by a bridge, holes are filled. An empty mask has no line.
+
+        Args:
+            path: of the text file.
+            save_conf: write the score at the end of each line.
+
+        Returns:
+            The path.
+        """
+        lines = []
+        for mask, row in zip(to_numpy(self.masks.data), to_numpy(self.boxes.data), strict=True):
+            polygon = outline(mask) / np.float32(self.orig_shape[::-1])
+            if len(polygon) >= 3:
+                values = [f"{value:.6g}" for value in polygon.ravel()]
+                lines.append(" ".join([str(int(row[5])), *values, *([f"{row[4]:.6g}"] if save_conf else [])]))
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
+        return str(path)
+
+    def save_masks(self, folder: str | Path, stem: str) -> list[str]:
+        """Write each mask as `<stem>_<number>.png`, 0 and 255, and return the paths."""
+        paths = []
+        for number, mask in enumerate(to_numpy(self.masks.data)):
+            paths.append(str(Path(folder) / f"{stem}_{number}.png"))
+            if not cv2.imwrite(paths[-1], mask.astype(np.uint8) * 255):
+                raise OSError(f"folder must be one that can be written to, got {str(folder)!r}.")
+        return paths
+
+    def coco(self) -> list[dict[str, Any]]:
+        """Return a COCO annotation an object, without ids: run lengths, area, tight box [x, y, w, h], score."""
+        rows = []
+        for rle, box, score in zip(self.rle(), self.boxes.xyxy_exclusive, self.boxes.conf, strict=True):
+            x0, y0, x1, y1 = (float(v) for v in box)
+            area = run_lengths.area(rle)
+            bbox = [x0, y0, x1 - x0, y1 - y0] if area else [x0, y0, 0.0, 0.0]
+            row = {"category_id": 1, "segmentation": rle, "area": area, "bbox": bbox, "iscrowd": 0}
+            rows.append(row | {"score": float(score)})
+        return rows
+
+    def rle(self) -> list[dict[str, Any]]:
+        """Return each mask as uncompressed COCO run lengths: `{"size": [H, W], "counts": [...]}`."""
+        return [run_lengths.encode(mask) for mask in to_numpy(self.masks.data)]
+
+    def polygons(self) -> list[list[dict[str, Any]]]:
+        """Return the parts of each mask: `{"outline": (K, 2), "holes": [(K, 2), ...]}`, pixels of the image."""
+        return [parts(mask) for mask in to_numpy(self.masks.data)]
+
+    def to_supervision(self) -> Any:
+        """Return `supervision.Detections` with boxes, masks, scores and classes.
+
+        Raises:
+            MissingPackageError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise MissingPackageError(
+                f"supervision must be installed, got {error}. Run: pip install supervision"
+            ) from error
+        return supervision.Detections(
+            xyxy=to_numpy(self.boxes.xyxy_exclusive),
+            mask=to_numpy(self.masks.data),
+            confidence=to_numpy(self.boxes.conf),
+            class_id=to_numpy(self.boxes.cls).astype(int),
+        )
+
     def _with(self, boxes: Boxes, masks: Masks, low_res_logits: np.ndarray | None = None) -> "Results":
         logits = self.low_res_logits if low_res_logits is None else low_res_logits
         return Results(self.orig_img, self.path, self.names, boxes, masks, speed=self.speed, low_res_logits=logits)
 
 
-def _numpy(data: Array) -> np.ndarray:
-    return data if isinstance(data, np.ndarray) else data.detach().cpu().numpy()
-
-
 def _rounded(values: np.ndarray, decimals: int) -> list[float]:
     return [round(float(value), decimals) for value in values]
-
-
-def _polygon(mask: np.ndarray) -> np.ndarray:
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return np.concatenate([np.empty((0, 2)), *(contour[:, 0] for contour in contours)]).astype(np.float32)
-
-
-def _colour(index: int) -> tuple[int, int, int]:
-    """Return a bright BGR colour, neighbours far apart: hues by the golden angle."""
-    hsv = np.uint8([[[int(15 + index * 180 * 0.618) % 180, 200, 255]]])
-    return tuple(int(v) for v in cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0])
-
-
-def _tag(canvas: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, int, int], line: int) -> None:
-    """Write dark text on a coloured bar above a corner, inside the image."""
-    scale = max(0.4, line / 3)
-    (width, height), baseline = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, max(1, line // 2))
-    x = min(corner[0], max(0, canvas.shape[1] - width))
-    y = max(corner[1], height + baseline)
-    cv2.rectangle(canvas, (x, y - height - baseline), (x + width, y), colour, cv2.FILLED)
-    cv2.putText(
-        canvas,
-        text,
-        (x, y - baseline // 2 - 1),
-        cv2.FONT_HERSHEY_SIMPLEX,
-        scale,
-        (20, 20, 20),
-        max(1, line // 2),
-        cv2.LINE_AA,
-    )

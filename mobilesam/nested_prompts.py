@@ -1,0 +1,116 @@
+"""Prompts as Ultralytics nests them: one `Prompt` an object, for one image or for each of several."""
+
+from typing import Any
+
+import numpy as np
+
+from mobilesam.errors import PromptError
+from mobilesam.prompts import Prompt, make_prompts
+
+# How deeply prompts are nested that differ from image to image.
+DEPTH_BY_IMAGE = {"bboxes": 3, "points": 4, "labels": 3, "masks": 4}
+
+
+def split_by_image(count: int, prompts: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the prompts of each image, or None if they are the same for all.
+
+    Args:
+        count: number of images.
+        prompts: `bboxes`, `points`, `labels` and `masks`, each None, or for one image, or a list with those of each.
+
+    Raises:
+        PromptError: some are for each image and others not, or their number is another.
+    """
+    given = {name: values for name, values in prompts.items() if values is not None}
+    by_image = [name for name, values in given.items() if _is_by_image(name, values)]
+    if not by_image:
+        return None
+    lengths = {name: len(given[name]) for name in by_image}
+    if len(by_image) < len(given) or set(lengths.values()) != {count}:
+        raise PromptError(
+            f"Prompts that differ by image must be lists of {count}, one entry an image, all of them; got "
+            f"{', '.join(f'{name} of {len(values)}' for name, values in given.items())}. "
+            "Write bboxes=[boxes_of_first, boxes_of_second], each (N, 4)."
+        )
+    return [{name: values[i] for name, values in given.items()} for i in range(count)]
+
+
+def _is_by_image(name: str, values: Any) -> bool:
+    if not isinstance(values, (list, tuple)):
+        return False
+    return any(_is_detector_result(value) or 1 + _depth(value) >= DEPTH_BY_IMAGE[name] for value in values)
+
+
+def _is_detector_result(values: Any) -> bool:
+    return hasattr(getattr(values, "boxes", values), "xyxy")
+
+
+def parse_prompts(*, bboxes: Any = None, points: Any = None, labels: Any = None, masks: Any = None) -> list[Prompt]:
+    """Turn Ultralytics' shapes of prompts into one `Prompt` an object.
+
+    One box or one mask goes with every point set, one point set with every box; else all must name the same number
+    of objects. See `MobileSAM.predict` for the shapes.
+
+    Raises:
+        PromptError: no prompts, or shapes that do not fit each other.
+    """
+    if bboxes is None and points is None and labels is None and masks is None:
+        raise PromptError("There must be bboxes, points or masks, got none. Pass at least one.")
+    columns: dict[str, list] = {}
+    if _is_detector_result(bboxes):  # what a detector of Ultralytics or supervision returns
+        bboxes = getattr(bboxes, "boxes", bboxes).xyxy
+    if bboxes is not None:
+        columns["boxes"] = _nested(bboxes, depth=2)
+        if len(columns["boxes"]) == 1 and np.ndim(columns["boxes"][0]) == 2:  # (1, N, 4)
+            columns["boxes"] = list(columns["boxes"][0])
+    if points is not None:
+        columns["point_coords"], columns["point_labels"] = _point_sets(points, labels)
+    elif labels is not None:
+        raise PromptError("labels must come with points, got labels alone. Pass the points as well.")
+    if masks is not None:
+        columns["mask_inputs"] = list(masks) if np.ndim(masks) == 3 else [masks]
+    count = max(len(values) for values in columns.values())
+    return make_prompts(**{name: values * count if len(values) == 1 else values for name, values in columns.items()})
+
+
+def _point_sets(points: Any, labels: Any) -> tuple[list, list]:
+    """Return one (K, 2) point set and one (K,) label set an object."""
+    depth = _depth(points)
+    if depth == 1:  # one object of one point
+        points = [[points]] if len(points) else []
+    elif depth == 2:  # N objects of one point
+        points = [[point] for point in points]
+    points = list(points)
+    if labels is None:
+        return points, [None] * len(points)
+    if _depth(labels) == 0:
+        labels = [[labels]] * len(points)
+    elif _depth(labels) == 1:
+        if depth == 3 and len(points) == 1:  # [[[x, y], [x, y]]] with [1, 0]
+            labels = [labels]
+        elif depth < 3:
+            labels = [[label] for label in labels]
+    if len(labels) != len(points) or any(np.ndim(label) != 1 for label in labels):
+        raise PromptError(
+            f"labels must be nested like points, got labels of shape {np.shape(labels)} for {len(points)} objects. "
+            "For one object of several points write points=[[[x, y], [x, y]]], labels=[[1, 0]]."
+        )
+    return points, list(labels)
+
+
+def _nested(values: Any, *, depth: int) -> list:
+    """Return a list of rows from one row or several; an empty list from an empty one."""
+    if not len(values):
+        return []
+    return [values] if _depth(values) < depth else list(values)
+
+
+def _depth(values: Any) -> int:
+    """Return how deeply a list, array or tensor is nested; 0 for a number."""
+    if hasattr(values, "ndim"):
+        return values.ndim
+    return (
+        1 + max(map(_depth, values))
+        if isinstance(values, (list, tuple)) and len(values)
+        else int(hasattr(values, "__len__"))
+    )

@@ -1,0 +1,249 @@
+"""Masks beside COCO ground truth: `SAM.val` and `mobilesam validate`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilesam.boxes import snap_outward
+from mobilesam.errors import ImageError, MissingPackageError, MobileSamError
+from mobilesam.images import read_image
+from mobilesam.metrics import boundary_iou, calibration, interior_point, jittered, mask_iou, size_of
+from mobilesam.predictor import SamPredictor
+from mobilesam.prompts import Prompt
+
+PROMPTS = ("box", "point", "jitter")
+SIZES = ("small", "medium", "large")
+
+
+@dataclass
+class Validation:
+    """What a validation found.
+
+    Attributes:
+        prompts: "box", "point" or "jitter".
+        rows: one dict an object: image, category, size, iou, boundary_iou, predicted_iou.
+        failed: image and reason of those that could not be read.
+        ap: COCO's average precision of masks scored by predicted IoU, under pycocotools' names; {} without it.
+    """
+
+    prompts: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    ap: dict[str, float] = field(default_factory=dict)
+
+    def mean(self, name: str = "iou", **wanted: str) -> float:
+        """Return the mean of a column over all objects, or over those of a size or category; NaN for none."""
+        values = [row[name] for row in self.rows if all(row[key] == value for key, value in wanted.items())]
+        return float(np.mean(values)) if values else float("nan")
+
+    def calibration(self) -> dict[str, Any]:
+        """Compare predicted with true IoUs, see `mobilesam.metrics.calibration`."""
+        return calibration(*(np.array([row[name] for row in self.rows]) for name in ("predicted_iou", "iou")))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all figures as plain data."""
+        return {
+            "prompts": self.prompts,
+            "objects": len(self.rows),
+            "mean_iou": self.mean(),
+            "mean_boundary_iou": self.mean("boundary_iou"),
+            "by_size": {size: self.mean(size=size) for size in SIZES},
+            "by_category": {name: self.mean(category=name) for name in self._categories()},
+            "ap": self.ap,
+            "calibration": self.calibration(),
+            "failed": self.failed,
+            "rows": self.rows,
+        }
+
+    def table(self) -> str:
+        """Return the figures as Markdown."""
+        found = self.calibration()
+        groups = [("all", {}), *((size, {"size": size}) for size in SIZES)]
+        groups += [(name, {"category": name}) for name in self._categories()]
+        lines = [f"Prompts: {self.prompts}", "", "| | objects | mean IoU | boundary IoU | predicted IoU |"]
+        lines.append("|---|---|---|---|---|")
+        for name, wanted in groups:
+            count = sum(all(row[key] == value for key, value in wanted.items()) for row in self.rows)
+            figures = [self.mean(column, **wanted) for column in ("iou", "boundary_iou", "predicted_iou")]
+            lines.append(f"| {name} | {count} | " + " | ".join(f"{figure:.3f}" for figure in figures) + " |")
+        correlations = [f"{name} {found[name]:.2f}" for name in ("pearson", "spearman") if found[name] is not None]
+        lines += ["", f"Predicted against true IoU: {', '.join(correlations) or 'too few objects'}; "]
+        lines[-1] += f"expected calibration error {found['expected_calibration_error']:.3f}"
+        if self.ap:
+            lines.append("Masks scored by predicted IoU: " + ", ".join(f"{k} {v:.3f}" for k, v in self.ap.items()))
+        lines += [f"Not read: {path}: {reason}" for path, reason in self.failed]
+        return "\n".join(lines)
+
+    def plot(self, path: str | Path) -> None:
+        """Draw predicted against true IoU.
+
+        Raises:
+            MissingPackageError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise MissingPackageError(
+                f"matplotlib must be installed, got {error}. Run: pip install matplotlib"
+            ) from error
+        figure = Figure(figsize=(5, 5), layout="constrained")
+        axes = figure.subplots()
+        for size in SIZES:
+            rows = [row for row in self.rows if row["size"] == size]
+            axes.scatter([r["predicted_iou"] for r in rows], [r["iou"] for r in rows], s=9, alpha=0.6, label=size)
+        bins = self.calibration()["bins"]
+        axes.plot([b["predicted"] for b in bins], [b["true"] for b in bins], color="black", marker="o", label="mean")
+        axes.plot([0, 1], [0, 1], color="gray", linestyle=":")
+        axes.set(xlabel="predicted IoU", ylabel="true IoU", xlim=(0, 1.05), ylim=(0, 1.02))
+        axes.legend()
+        figure.savefig(path, dpi=110)
+
+    def _categories(self) -> list[str]:
+        return sorted({row["category"] for row in self.rows})
+
+
+def validate(
+    predictor: SamPredictor,
+    coco: str | Path,
+    images: str | Path,
+    *,
+    prompts: str = "box",
+    jitter: float = 0.1,
+    clip: bool = True,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Validation:
+    """Prompt with what the ground truth knows, and compare the masks with it. Crowds are left out.
+
+    Args:
+        predictor: the model.
+        coco: COCO instances file, polygons or run lengths.
+        images: the folder of its images.
+        prompts: "box" for the true boxes, "jitter" for boxes with each edge moved, "point" for the pixel farthest
+            inside.
+        jitter: how far edges move, as a share of the box's side.
+        clip: cut masks at their box. Points have none.
+        limit: use so many images at most.
+        seed: of the jitter.
+
+    Raises:
+        ValueError: another `prompts`.
+        ImageError: no image with objects was found.
+        MissingPackageError: pycocotools is not installed.
+    """
+    if prompts not in PROMPTS:
+        raise ValueError(f"prompts must be one of {', '.join(PROMPTS)}, got {prompts!r}.")
+    report, detections, used = Validation(prompts), [], []
+    rng = np.random.default_rng(seed)
+    truth = _load(coco)
+    for record, objects in _with_objects(truth, limit):
+        path = Path(images) / record["file_name"]
+        try:
+            image = read_image(path)
+            predictor.set_image(image)
+            found = _predict(predictor, image.shape[:2], objects, truth, prompts, jitter, clip, rng)
+        except MobileSamError as error:
+            report.failed.append((str(path), str(error)))
+            continue
+        used.append(record["id"])
+        for annotation, true, mask, predicted_iou in found:
+            report.rows.append(
+                {
+                    "image": record["file_name"],
+                    "category": truth.cats[annotation["category_id"]]["name"],
+                    "size": size_of(annotation.get("area", true.sum())),
+                    "iou": mask_iou(mask, true),
+                    "boundary_iou": boundary_iou(mask, true),
+                    "predicted_iou": predicted_iou,
+                }
+            )
+            detections.append(_detection(annotation, mask, predicted_iou))
+    if not report.rows:
+        raise ImageError(f"images must hold images of {coco} with objects, got {str(images)!r} with none.")
+    report.ap = _average_precision(truth, detections, used)
+    return report
+
+
+def _load(path: str | Path) -> Any:
+    try:
+        from pycocotools.coco import COCO
+    except ImportError as error:
+        raise MissingPackageError(
+            f"pycocotools must be installed, got {error}. Run: pip install pycocotools"
+        ) from error
+    truth = COCO()  # given a file it prints to stdout
+    truth.dataset = json.loads(Path(path).read_text(encoding="utf-8"))
+    with _silence():
+        truth.createIndex()
+    return truth
+
+
+def _with_objects(truth: Any, limit: int | None) -> Iterator[tuple[dict, list[dict]]]:
+    records = (
+        (record, truth.loadAnns(truth.getAnnIds(record["id"], iscrowd=False)))
+        for record in truth.loadImgs(truth.getImgIds())
+    )
+    for number, pair in enumerate(pair for pair in records if pair[1]):
+        if limit is not None and number >= limit:
+            return
+        yield pair
+
+
+def _predict(
+    predictor: SamPredictor,
+    hw: tuple[int, int],
+    objects: list[dict],
+    truth: Any,
+    prompts: str,
+    jitter: float,
+    clip: bool,
+    rng: np.random.Generator,
+) -> list[tuple[dict, np.ndarray, np.ndarray, float]]:
+    """Return annotation, true mask, mask and predicted IoU of each object that can be prompted."""
+    cases, asked, regions = [], [], []
+    for annotation in objects:
+        true = truth.annToMask(annotation).astype(bool)
+        x, y, width, height = annotation["bbox"]
+        box = np.array([x, y, x + width, y + height], dtype=float)
+        if not true.any() or width <= 0 or height <= 0:
+            continue
+        if prompts == "point":
+            asked.append(Prompt(point_coords=np.array([interior_point(true)])))
+        else:
+            box = jittered(box, jitter, rng, hw) if prompts == "jitter" else box
+            asked.append(Prompt(box=box))
+        regions.append(snap_outward(box, original_hw=hw) if clip and prompts != "point" else None)
+        cases.append((annotation, true))
+    crops = predictor.predict_batch(asked, regions=regions)
+    return [(*case, crop.full(hw), crop.iou_prediction) for case, [crop] in zip(cases, crops, strict=True)]
+
+
+def _detection(annotation: dict, mask: np.ndarray, score: float) -> dict[str, Any]:
+    from pycocotools import mask as coco_mask
+
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    keys = {key: annotation[key] for key in ("image_id", "category_id")}
+    return keys | {"segmentation": rle, "score": score}
+
+
+def _average_precision(truth: Any, detections: list[dict], image_ids: list[int]) -> dict[str, float]:
+    from pycocotools.cocoeval import COCOeval
+
+    truth.dataset.setdefault("info", {})
+    with _silence():
+        evaluation = COCOeval(truth, truth.loadRes(detections), "segm")
+        evaluation.params.imgIds = image_ids
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {name: float(value) for name, value in zip(("AP", "AP50", "AP75"), evaluation.stats[:3], strict=True)}
+
+
+def _silence() -> Any:
+    return redirect_stdout(StringIO())
