@@ -62,15 +62,16 @@ def upstream_one_by_one(checkpoint: Path) -> Run:
     return run
 
 
-def ultralytics(checkpoint: Path) -> Run:
-    """Ultralytics' `SAM.predict` with all boxes of an image, on as many threads as the others."""
+def ultralytics(checkpoint: Path, *, all_threads: bool = False) -> Run:
+    """Ultralytics' `SAM.predict` with all boxes of an image; it takes the cores less one unless told otherwise."""
     threads = torch.get_num_threads()
     import ultralytics
 
     model = ultralytics.SAM(str(checkpoint))
 
     def run(path: Path, boxes: np.ndarray) -> list[np.ndarray]:
-        torch.set_num_threads(threads)  # Ultralytics sets it to the cores less one
+        if all_threads:
+            torch.set_num_threads(threads)
         [result] = model.predict(str(path), bboxes=boxes.tolist(), device="cpu", verbose=False, save=False, conf=0.0)
         return list(result.masks.data.numpy())
 
@@ -87,6 +88,7 @@ PIPELINES: dict[str, tuple[Callable[[Path], Run], dict[str, str]]] = {
     "upstream, one box at a time": (upstream_one_by_one, {}),
     "upstream, tuned allocator": (upstream, KEEP_BLOCKS),
     "Ultralytics": (ultralytics, {}),
+    "Ultralytics, all cores": (lambda path: ultralytics(path, all_threads=True), {}),
     "ours, masks dropped": (lambda path: ours(path, fast=True, keep=False), {}),
 }
 COMPARED = [name for name in PIPELINES if name != "ours, masks dropped"]
