@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fiftyone_mobilesam.zoo import MobileSAMModel
+    import fiftyone as fo
 
-__all__ = ["__version__", "load_model"]
+    from fiftyone_mobilesam.zoo import MobileSAMModel
+    from mobilesam import Results
+
+__all__ = ["__version__", "load_model", "to_detections"]
 
 
 def __getattr__(name: str) -> Any:
@@ -62,3 +65,10 @@ def load_model(
     if verify:
         precision = usable_precision(sam, precision)
     return MobileSAMModel(sam, defaults, precision=precision)
+
+
+def to_detections(result: "Results") -> "fo.Detections":
+    """Return FiftyOne's labels of what `mobilesam.SAM` predicted in one image: one a mask, in order."""
+    from fiftyone_mobilesam.labels import detections_of
+
+    return detections_of(result)

@@ -7,8 +7,8 @@ import numpy as np
 
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import PromptRecord
-from mobilesam import MaskCrop
-from mobilesam.boxes import Region, snap_outward
+from mobilesam import MaskCrop, Results
+from mobilesam.boxes import Region, snap_outward, tight_region
 
 # What this project adds to a label, and the field type each is declared with.
 ATTRIBUTES = {
@@ -60,6 +60,23 @@ def found_detection(crop: MaskCrop, *, original_hw: tuple[int, int]) -> fo.Detec
         predicted_iou=crop.iou_prediction,
         stability_score=crop.stability_score,
     )
+
+
+def detections_of(result: Results) -> fo.Detections:
+    """Return FiftyOne's labels of a `mobilesam.Results`: one a mask, in order, boxes tight around the masks.
+
+    The label is the class name and the confidence the score, 1 at most. An empty mask has a reason in `failure`.
+    """
+    data = result.numpy()
+    detections = []
+    for mask, score, index in zip(data.masks.data, data.boxes.conf, data.boxes.cls, strict=True):
+        x0, y0, x1, y1 = region = tight_region(mask)
+        detection = fo.Detection(label=result.names[int(index)], confidence=min(1.0, float(score)))
+        detection["predicted_iou"], detection["failure"] = float(score), None if x1 else NO_MASK
+        detection.bounding_box = relative_box(region, original_hw=result.orig_shape)
+        detection.mask = mask[y0:y1, x0:x1].copy() if x1 else None
+        detections.append(detection)
+    return fo.Detections(detections=detections)
 
 
 def fill(

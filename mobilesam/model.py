@@ -189,8 +189,8 @@ class MobileSAM:
             UnsupportedError: always; it says what there is instead.
         """
         raise UnsupportedError(
-            "There is no training here. Fine-tune with upstream's code or another trainer: weights in its layout load by "
-            'path, SAM("tuned.pt"), and SAM.val() compares them with your ground truth.'
+            "There is no training here. Fine-tune with upstream's code or another trainer: weights in its layout load "
+            'by path, SAM("tuned.pt"), and SAM.val() compares them with your ground truth.'
         )
 
     def _find(self, prompts: list[Prompt], image: np.ndarray, *, multimask_output: bool) -> list[MaskCrop]:

@@ -173,3 +173,15 @@ def test_masks_on_disk(model, make_dataset, tmp_path):
     for a, b in zip(sample.inside.detections[:2], sample.ondisk.detections[:2], strict=True):
         assert b.mask is None
         assert np.array_equal(b.get_mask() > 0, a.mask)
+
+
+def test_results_of_the_sam_front_become_labels(sam):
+    import fiftyone_mobilesam as fom
+    from mobilesam import SAM
+
+    image = draw_scene([LEFT, RIGHT])
+    [result] = SAM(sam).predict(image[..., ::-1], bboxes=[[40, 50, 140, 190], [195, 40, 285, 160]])
+    found = fom.to_detections(result).detections
+    assert [label.label for label in found] == ["0", "1"]
+    for label, mask in zip(found, result.masks.data.numpy(), strict=True):
+        assert (label.to_segmentation(frame_size=(320, 240)).mask.astype(bool) == mask).all()

@@ -1,0 +1,111 @@
+"""Prompts by image, detector results as prompts, an image that is set once, videos."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scenes import LEFT, RIGHT, draw_scene, ellipse_mask
+
+from mobilesam import SAM, ImageError, PromptError
+from mobilesam.nested_prompts import parse_prompts, split_by_image
+
+LEFT_BOX, RIGHT_BOX = [40, 50, 140, 190], [195, 40, 285, 160]
+SCENE = draw_scene([LEFT, RIGHT])[..., ::-1]  # BGR, as Ultralytics has it
+
+
+@pytest.fixture(scope="module")
+def model(sam):
+    return SAM(sam)
+
+
+def overlap(mask, ellipse):
+    mask, truth = np.asarray(mask), ellipse_mask(*ellipse)
+    return (mask & truth).sum() / (mask | truth).sum()
+
+
+def test_prompts_by_image(model):
+    first, second, third = model.predict([SCENE] * 3, bboxes=[[LEFT_BOX], [RIGHT_BOX, LEFT_BOX], []])
+    assert [len(first), len(second), len(third)] == [1, 2, 0]
+    assert overlap(first.masks.data[0], LEFT) > 0.95
+    assert overlap(second.masks.data[0], RIGHT) > 0.95
+
+
+def test_points_by_image_have_one_level_more():
+    points = [[[[1, 2], [3, 4]]], [[[5, 6]]]]
+    assert split_by_image(2, {"points": points, "labels": [[[1, 0]], [[1]]]}) == [
+        {"points": points[0], "labels": [[1, 0]]},
+        {"points": points[1], "labels": [[1]]},
+    ]
+    assert split_by_image(2, {"points": points[0]}) is None
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {"bboxes": [[LEFT_BOX], [RIGHT_BOX], [LEFT_BOX]]},  # three for two images
+        {"bboxes": [[LEFT_BOX], [RIGHT_BOX]], "points": [1, 2]},  # one by image, one not
+    ],
+)
+def test_prompts_that_do_not_fit_the_images_are_an_error(model, prompts):
+    with pytest.raises(PromptError, match="lists of 2, one entry an image"):
+        model.predict([SCENE] * 2, **prompts)
+
+
+def test_a_detectors_result_is_a_prompt(model):
+    """By duck typing: Ultralytics has `result.boxes.xyxy`, supervision `detections.xyxy`."""
+    result = SimpleNamespace(boxes=SimpleNamespace(xyxy=torch.tensor([LEFT_BOX, RIGHT_BOX], dtype=torch.float32)))
+    [found] = model.predict(SCENE, bboxes=result)
+    assert overlap(found.masks.data[1], RIGHT) > 0.95
+    by_image = model.predict([SCENE, SCENE], bboxes=[result, SimpleNamespace(xyxy=np.array([RIGHT_BOX]))])
+    assert [len(found) for found in by_image] == [2, 1]
+
+
+def test_the_same_points_are_two_objects_here_and_one_for_the_predictor(model):
+    points = [[90, 120], [240, 100]]
+    [found] = model.predict(SCENE, points=points)
+    assert len(found) == 2
+    model.predictor.set_image(SCENE[..., ::-1])
+    masks, _, _ = model.predictor.predict(np.array(points), np.array([1, 1]), multimask_output=False)
+    assert masks.shape == (1, 240, 320)
+
+
+@pytest.mark.parametrize("points", [[[1, 2], [[3, 4], [5, 6]]], [[[1, 2]], [3, 4]], [[[1, 2], [3]]]])
+def test_mixed_nesting_is_an_error_not_a_wrong_mask(points):
+    with pytest.raises(PromptError):
+        parse_prompts(points=points)
+
+
+def test_an_image_is_encoded_once(model, monkeypatch):
+    encoded = []
+    encode = type(model.predictor).encode_images
+    monkeypatch.setattr(
+        type(model.predictor), "encode_images", lambda self, images: encoded.append(1) or encode(self, images)
+    )
+    model.set_image(SCENE)
+    first, second = (model.predict(bboxes=box)[0] for box in (LEFT_BOX, RIGHT_BOX))
+    assert len(encoded) == 1
+    assert overlap(first.masks.data[0], LEFT) > 0.95
+    assert overlap(second.masks.data[0], RIGHT) > 0.95
+    model.reset_image()
+    with pytest.raises(ImageError, match="got None"):
+        model.predict(bboxes=LEFT_BOX)
+    with pytest.raises(ImageError, match="one image"):
+        model.set_image([SCENE, SCENE])
+
+
+def test_a_video_is_read_frame_by_frame(model, tmp_path):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (320, 240))
+    for _ in range(3):
+        writer.write(np.ascontiguousarray(SCENE))
+    writer.release()
+    stream = model.predict(str(path), bboxes=LEFT_BOX, stream=True)
+    first = next(stream)
+    assert first.path == f"{path}#1"
+    assert overlap(first.masks.data[0], LEFT) > 0.95
+    assert len(list(stream)) == 2
+    path.write_bytes(b"no video")
+    with pytest.raises(ImageError, match="without a frame"):
+        model.predict(str(path), bboxes=LEFT_BOX)
