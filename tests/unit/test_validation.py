@@ -74,12 +74,13 @@ def coco(tmp_path):
     return tmp_path / "truth.json"
 
 
-@pytest.mark.parametrize("prompts", ["box", "point", "jitter"])
-def test_a_scene_with_known_truth(sam, coco, tmp_path, capsys, prompts):
+# Masks are cut at boxes that moved inwards.
+@pytest.mark.parametrize(("prompts", "least"), [("box", 0.95), ("point", 0.95), ("jitter", 0.85)])
+def test_a_scene_with_known_truth(sam, coco, tmp_path, capsys, prompts, least):
     report = SAM(sam).val(coco, tmp_path, prompts=prompts)
     assert capsys.readouterr().out == ""
     assert len(report.rows) == 3
-    assert report.mean() > 0.95
+    assert report.mean() > least
     assert report.mean(category="ellipse") == report.mean()
     assert [path for path, _ in report.failed] == [str(tmp_path / "3.png")]
     assert report.ap["AP50"] == pytest.approx(1)
