@@ -65,6 +65,8 @@ def parse_prompts(*, bboxes: Any = None, points: Any = None, labels: Any = None,
             columns["boxes"] = list(columns["boxes"][0])
     if points is not None:
         columns["point_coords"], columns["point_labels"] = _point_sets(points, labels)
+        if bboxes is None and masks is None:
+            _check_foreground(columns["point_labels"])
     elif labels is not None:
         raise PromptError("labels must come with points, got labels alone. Pass the points as well.")
     if masks is not None:
@@ -96,6 +98,21 @@ def _point_sets(points: Any, labels: Any) -> tuple[list, list]:
             "For one object of several points write points=[[[x, y], [x, y]]], labels=[[1, 0]]."
         )
     return points, list(labels)
+
+
+def _check_foreground(label_sets: list) -> None:
+    """Refuse objects without a foreground point beside others that have one: most likely all are one object.
+
+    Raises:
+        PromptError: it says how one object is written.
+    """
+    has_foreground = [labels is None or bool(np.any(np.asarray(labels) == 1)) for labels in label_sets]
+    if any(has_foreground) and not all(has_foreground):
+        raise PromptError(
+            f"labels must have a 1 for each object, got only 0 for object {has_foreground.index(False)} of "
+            f"{len(label_sets)}: points=[[x, y], [x, y]] are objects of their own. "
+            "For one object of several points write points=[[[x, y], [x, y]]], labels=[[1, 0]]."
+        )
 
 
 def _nested(values: Any, *, depth: int) -> list:

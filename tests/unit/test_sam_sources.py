@@ -77,6 +77,13 @@ def test_mixed_nesting_is_an_error_not_a_wrong_mask(points):
         parse_prompts(points=points)
 
 
+def test_an_object_of_background_only_is_most_likely_a_mistake(model):
+    with pytest.raises(PromptError, match=r"got only 0 for object 1 of 2.*write points=\[\[\[x, y\]"):
+        model.predict(SCENE, points=[[90, 120], [240, 100]], labels=[1, 0])
+    [found] = model.predict(SCENE, points=[[[90, 120], [240, 100]]], labels=[[1, 0]])
+    assert len(found) == 1
+
+
 def test_an_image_is_encoded_once(model, monkeypatch):
     encoded = []
     encode = type(model.predictor).encode_images
