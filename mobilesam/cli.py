@@ -68,14 +68,13 @@ def predict(args: argparse.Namespace) -> int:
         if not (args.box or args.point):
             print("error: predict wants --box or --point; `mobilesam everything` goes without.", file=sys.stderr)
             return USAGE
-    results, failed = [], 0
+    results, failed, written = [], 0, set()
     for path in _files(args.source):
         try:
             for result in model.predict(path, stream=True, **options):
                 if args.save:
-                    target = Path(args.save)
-                    result.save(target / f"{Path(result.path).stem}.png" if target.is_dir() else target)
-                results.append(_write_each(result, args))
+                    result.save(_target(args.save, f"results_{result.stem}.png", written))
+                results.append(_write_each(result, args, written))
                 print(f"{result.path}: {result.verbose()}", file=sys.stderr)
         except (MobileSamError, OSError) as error:
             failed += 1
@@ -146,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "auto"))
     images = argparse.ArgumentParser(add_help=False)
     images.add_argument("source", help="an image, a folder, or a glob pattern in quotes")
-    images.add_argument("--save", metavar="FILE", help="write a picture, or into this folder if it is one")
+    images.add_argument("--save", metavar="FILE", help="write a picture, or results_<name>.png into a folder")
     images.add_argument("--format", choices=FORMATS, help="what to write; json and coco to stdout without --out")
     images.add_argument("--out", metavar="PATH", help="file for json and coco, folder for png and yolo")
 
@@ -237,21 +236,36 @@ def _files(source: str) -> Iterator[str]:
     return iter(tqdm(files, unit="image", file=sys.stderr, disable=len(files) < 2))
 
 
-def _write_each(result: "Results", args: argparse.Namespace) -> Any:
+def _target(out: str, name: str, written: set[Path]) -> Path:
+    """Return the file for one image: `out` itself if it has a suffix, else `name` in that folder, which is made.
+
+    Raises:
+        OSError: another image was written there.
+    """
+    path = Path(out)
+    if path.is_dir() or not path.suffix or out.endswith("/"):
+        path.mkdir(parents=True, exist_ok=True)
+        path = path / name
+    if path in written:
+        raise OSError(f"{path} is there from another image of this run; write to a folder, and give images own names.")
+    written.add(path)
+    return path
+
+
+def _write_each(result: "Results", args: argparse.Namespace, written: set[Path]) -> Any:
     """Write what has a file an image; return what goes into one file for all."""
-    if args.format in ("png", "yolo"):
-        folder = Path(args.out or ".")
-        folder.mkdir(parents=True, exist_ok=True)
-        stem = Path(result.path).stem
-        if args.format == "yolo":
-            (folder / f"{stem}.txt").unlink(missing_ok=True)
-            result.save_txt(folder / f"{stem}.txt")
-        else:
-            result.save_masks(folder, stem)
-        return None
-    if args.format == "coco":
+    folder = args.out or "."
+    if args.format == "yolo":
+        path = _target(f"{folder}/", f"{result.stem}.txt", written)
+        path.unlink(missing_ok=True)
+        result.save_txt(path)
+    elif args.format == "png":
+        result.save_masks(_target(f"{folder}/", f"{result.stem}_0.png", written).parent, result.stem)
+    elif args.format == "coco":
         return {"file_name": result.path, "hw": result.orig_shape, "objects": result.coco()}
-    return {"path": result.path, "objects": result.summary()}
+    else:
+        return {"path": result.path, "objects": result.summary()}
+    return None
 
 
 def _write_all(results: list[Any], args: argparse.Namespace) -> None:

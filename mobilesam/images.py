@@ -103,6 +103,15 @@ def iter_images(source: Any, *, array_format: str = "BGR") -> Iterator[tuple[str
             yield f"image{number}.jpg", to_rgb(item, array_format=array_format)
 
 
+def is_one_image(source: Any) -> bool:
+    """Whether a source is one image, and not a list, folder, pattern or video."""
+    if not isinstance(source, (str, Path)):
+        return not isinstance(source, (list, tuple))
+    path = Path(source)
+    pattern = not path.exists() and glob.has_magic(str(source))
+    return not (path.is_dir() or pattern or path.suffix.lower() in VIDEO_SUFFIXES)
+
+
 def read_frames(path: str | Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the frames of a video, one at a time: `<path>#<number>`, from 1, and (H, W, 3) uint8 RGB.
 

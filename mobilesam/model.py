@@ -13,9 +13,9 @@ import torch
 
 from mobilesam.automatic_mask_generator import SamAutomaticMaskGenerator
 from mobilesam.build import load_model
-from mobilesam.errors import ImageError, UnsupportedError
+from mobilesam.errors import ImageError, PromptError, UnsupportedError
 from mobilesam.frames import ImageEmbedding
-from mobilesam.images import iter_images
+from mobilesam.images import is_one_image, iter_images
 from mobilesam.masks import MaskCrop
 from mobilesam.modeling import Sam
 from mobilesam.nested_prompts import parse_prompts, split_by_image
@@ -145,6 +145,11 @@ class MobileSAM:
         else:
             prompts = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks}
             by_image = split_by_image(len(source), prompts) if isinstance(source, (list, tuple)) else None
+            if by_image is not None and not all(map(is_one_image, source)):
+                raise PromptError(
+                    "Prompts that differ by image need a list of single images, got folders, patterns, videos or lists "
+                    "in it. List their images one by one."
+                )
             parsed = repeat(parse_prompts(**prompts)) if by_image is None else [parse_prompts(**p) for p in by_image]
             find = (partial(self._find, one, multimask_output=multimask_output) for one in parsed)
         results = self._stream(source, find, conf=conf, save=save)

@@ -37,7 +37,9 @@ def split_by_image(count: int, prompts: dict[str, Any]) -> list[dict[str, Any]] 
 
 def _is_by_image(name: str, values: Any) -> bool:
     if not isinstance(values, (list, tuple)):
-        return False
+        return _depth(values) >= DEPTH_BY_IMAGE[name]
+    if values and all(hasattr(value, "__len__") and not len(value) for value in values):  # no prompts in any image
+        return True
     return any(_is_detector_result(value) or 1 + _depth(value) >= DEPTH_BY_IMAGE[name] for value in values)
 
 
@@ -57,7 +59,9 @@ def parse_prompts(*, bboxes: Any = None, points: Any = None, labels: Any = None,
     if bboxes is None and points is None and labels is None and masks is None:
         raise PromptError("There must be bboxes, points or masks, got none. Pass at least one.")
     columns: dict[str, list] = {}
-    if _is_detector_result(bboxes):  # what a detector of Ultralytics or supervision returns
+    if isinstance(bboxes, (list, tuple)) and len(bboxes) == 1 and _is_detector_result(bboxes[0]):
+        [bboxes] = bboxes  # Ultralytics' detectors return a list for one image, too
+    if _is_detector_result(bboxes):
         bboxes = getattr(bboxes, "boxes", bboxes).xyxy
     if bboxes is not None:
         columns["boxes"] = _nested(bboxes, depth=2)

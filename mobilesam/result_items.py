@@ -1,5 +1,6 @@
 """The boxes and masks of one image's `Results`, one entry an object."""
 
+import operator
 from functools import cached_property
 from typing import Any
 
@@ -23,8 +24,7 @@ class _Items:
         return len(self.data)
 
     def __getitem__(self, index: Any) -> Any:
-        picked = self.data[index]
-        return type(self)(picked[None] if isinstance(index, int) else picked, self.orig_shape)
+        return type(self)(self.data[as_rows(index)], self.orig_shape)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -125,6 +125,14 @@ class Masks(_Items):
         """`xy` in fractions of the image."""
         size = np.float32(self.orig_shape[::-1])
         return [polygon / size for polygon in self.xy]
+
+
+def as_rows(index: Any) -> Any:
+    """Return an index that keeps the first axis: a list of one row for a number of any kind, others as they are."""
+    try:
+        return [operator.index(index)]
+    except TypeError:
+        return index
 
 
 def to_numpy(data: Array) -> np.ndarray:

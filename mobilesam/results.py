@@ -10,9 +10,10 @@ import numpy as np
 
 from mobilesam import rle as run_lengths
 from mobilesam.drawing import draw
-from mobilesam.errors import MissingPackageError
+from mobilesam.errors import ImageError, MissingPackageError
+from mobilesam.images import VIDEO_SUFFIXES
 from mobilesam.polygons import outline, parts
-from mobilesam.result_items import Boxes, Masks, to_numpy
+from mobilesam.result_items import Boxes, Masks, as_rows, to_numpy
 
 
 class Results:
@@ -56,13 +57,22 @@ class Results:
         return len(self.boxes)
 
     def __getitem__(self, index: Any) -> "Results":
+        rows = as_rows(index)
         logits = self.low_res_logits
         if logits is not None:
-            logits = logits[index][None] if isinstance(index, int) else logits[index]
-        return self._with(self.boxes[index], self.masks[index], logits)
+            logits = logits[to_numpy(rows) if hasattr(rows, "detach") else rows]
+        return self._with(self.boxes[rows], self.masks[rows], logits)
 
     def __iter__(self) -> Iterator["Results"]:
         return (self[i] for i in range(len(self)))
+
+    @property
+    def stem(self) -> str:
+        """What files about the image are called after: its name without suffix, and the number of a video's frame."""
+        video, _, frame = self.path.rpartition("#")
+        if frame.isdigit() and Path(video).suffix.lower() in VIDEO_SUFFIXES:
+            return f"{Path(video).stem}_{frame}"
+        return Path(self.path).stem
 
     def __repr__(self) -> str:
         height, width = self.orig_shape
@@ -134,7 +144,9 @@ class Results:
         Returns:
             The path.
         """
-        filename = str(filename or f"results_{Path(self.path).stem}.jpg")
+        filename = str(filename or f"results_{self.stem}.jpg")
+        if not cv2.haveImageWriter(filename):
+            raise ImageError(f"filename must end in .png, .jpg or another image format's suffix, got {filename!r}.")
         if not cv2.imwrite(filename, self.plot(**plot_options)):
             raise OSError(f"filename must be in a folder that can be written to, got {filename!r}.")
         return filename

@@ -100,6 +100,29 @@ def test_points_pictures_and_one_object(run, folder, tmp_path):
     assert Image.open(tmp_path / "out.png").size == (320, 240)
 
 
+def test_pictures_never_replace_images_or_each_other(run, folder, tmp_path, monkeypatch):
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert run("predict", folder, BOX, "--save", tmp_path / "new")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["results_a.png", "results_b.png"]
+    monkeypatch.chdir(folder)
+    assert run("predict", "source=a.png", "bboxes=[40,50,140,190]", "save=True")[0] == 0
+    assert run("predict", folder / "[ab].*", BOX, "--save", folder)[0] == 0
+    assert {path: path.read_bytes() for path in before} == before
+    code, _, err = run("predict", folder / "[ab].*", BOX, "--save", tmp_path / "one.png")
+    assert code == 1
+    assert "another image of this run" in err
+    (folder / "a.jpg").write_bytes((folder / "b.jpg").read_bytes())
+    code, _, err = run("predict", folder / "a.*", BOX, "--format", "yolo", "--out", tmp_path / "labels")
+    assert code == 1
+    assert "a.txt is there from another image" in err
+
+
+def test_a_suffix_that_is_no_images_is_an_error(run, folder, tmp_path):
+    code, _, err = run("predict", folder / "a.png", BOX, "--save", tmp_path / "out.txt")
+    assert code == 1
+    assert "must end in .png" in err
+
+
 def test_ultralytics_style(run, folder):
     expected = run("predict", folder / "a.png", BOX, "--box=195,40,285,160")[1]
     source = f"source={folder / 'a.png'}"

@@ -25,7 +25,7 @@ ALLOWED = {
     "polygons": set(),
     "drawing": set(),
     "result_items": {"polygons"},
-    "results": {"drawing", "polygons", "result_items", "rle"},
+    "results": {"drawing", "images", "polygons", "result_items", "rle"},
     "products": set(),
     "heap": set(),
     "fast_encoder": {"modeling", "products"},

@@ -53,11 +53,41 @@ def test_prompts_that_do_not_fit_the_images_are_an_error(model, prompts):
         model.predict([SCENE] * 2, **prompts)
 
 
+@pytest.mark.parametrize("source", ["folder", "clip.avi", "*.png"])
+def test_prompts_by_image_want_single_images(model, tmp_path, source):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(PromptError, match="list of single images"):
+        model.predict([str(tmp_path / source), SCENE], bboxes=[[LEFT_BOX], [RIGHT_BOX]])
+
+
+@pytest.mark.parametrize(
+    ("bboxes", "counts"),
+    [
+        (np.array([[LEFT_BOX], [RIGHT_BOX]]), [1, 1]),
+        ([np.zeros((0, 4)), np.array([LEFT_BOX])], [0, 1]),
+        ([[], []], [0, 0]),
+        ([LEFT_BOX, RIGHT_BOX], [2, 2]),
+    ],
+)
+def test_boxes_of_two_images(model, bboxes, counts):
+    assert [len(found) for found in model.predict([SCENE, SCENE], bboxes=bboxes)] == counts
+
+
+@pytest.mark.parametrize("index", [0, -1, np.int64(1), torch.tensor(1), slice(0, 1), [1], torch.tensor([True, False])])
+def test_an_index_keeps_the_shapes(model, index):
+    [found] = model.predict(SCENE, bboxes=[LEFT_BOX, RIGHT_BOX])
+    picked = found[index]
+    assert len(picked) == len(picked.summary()) == 1
+    assert picked.masks.data.shape == (1, 240, 320)
+    assert picked.low_res_logits.shape == (1, 256, 256)
+
+
 def test_a_detectors_result_is_a_prompt(model):
     """By duck typing: Ultralytics has `result.boxes.xyxy`, supervision `detections.xyxy`."""
     result = SimpleNamespace(boxes=SimpleNamespace(xyxy=torch.tensor([LEFT_BOX, RIGHT_BOX], dtype=torch.float32)))
     [found] = model.predict(SCENE, bboxes=result)
     assert overlap(found.masks.data[1], RIGHT) > 0.95
+    assert len(model.predict(SCENE, bboxes=[result])[0]) == 2  # Ultralytics returns a list for one image, too
     by_image = model.predict([SCENE, SCENE], bboxes=[result, SimpleNamespace(xyxy=np.array([RIGHT_BOX]))])
     assert [len(found) for found in by_image] == [2, 1]
 
@@ -112,7 +142,7 @@ def test_a_video_is_read_frame_by_frame(model, tmp_path):
     first = next(stream)
     assert first.path == f"{path}#1"
     assert overlap(first.masks.data[0], LEFT) > 0.95
-    assert len(list(stream)) == 2
+    assert [found.stem for found in stream] == ["clip_2", "clip_3"]
     path.write_bytes(b"no video")
     with pytest.raises(ImageError, match="without a frame"):
         model.predict(str(path), bboxes=LEFT_BOX)
