@@ -8,6 +8,7 @@ from mobilesam._version import __version__
 # Public name -> the module it lives in. Loaded at first use, so that `mobilesam.runtime` works without torch.
 _HOMES = {
     "SAM": "model",
+    "AnnotationError": "errors",
     "Boxes": "results",
     "CheckpointError": "errors",
     "DownloadError": "errors",

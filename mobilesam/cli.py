@@ -31,6 +31,9 @@ KEYS = {
     "format": "--format",
     "precision": "--precision",
     "data": "--coco",
+    "images": "--images",
+    "prompts": "--prompts",
+    "limit": "--limit",
 }
 
 
@@ -178,13 +181,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _numbers(count: int) -> Any:
-    def convert(text: str) -> list[float]:
+    def numbers(text: str) -> list[float]:
         values = [float(part) for part in text.split(",")]
         if len(values) != count:
             raise argparse.ArgumentTypeError(f"{count} numbers with commas are wanted, got {text!r}")
         return values
 
-    return convert
+    return numbers
 
 
 def _as_options(argv: list[str]) -> list[str]:

@@ -46,5 +46,9 @@ class UnknownModelError(MobileSamError, KeyError):
     __str__ = Exception.__str__  # KeyError's would quote the text
 
 
+class AnnotationError(MobileSamError, ValueError):
+    """A file of annotations that cannot be read, or an annotation that cannot be used."""
+
+
 class UnsupportedError(MobileSamError, NotImplementedError):
     """Something that other tools have and this one does not; the text says what there is instead."""

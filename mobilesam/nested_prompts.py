@@ -121,6 +121,8 @@ def _check_foreground(label_sets: list) -> None:
 
 def _nested(values: Any, *, depth: int) -> list:
     """Return a list of rows from one row or several; an empty list from an empty one."""
+    if isinstance(values, str) or not hasattr(values, "__len__"):
+        raise PromptError(f"bboxes must be (4,) or (N, 4) numbers xyxy, got {values!r}. Write [x0, y0, x1, y1].")
     if not len(values):
         return []
     return [values] if _depth(values) < depth else list(values)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mobilesam.boxes import snap_outward
-from mobilesam.errors import ImageError, MissingPackageError, MobileSamError
+from mobilesam.errors import AnnotationError, ImageError, MissingPackageError, MobileSamError
 from mobilesam.images import read_image
 from mobilesam.metrics import boundary_iou, calibration, interior_point, jittered, mask_iou, size_of
 from mobilesam.predictor import SamPredictor
@@ -19,6 +19,8 @@ from mobilesam.prompts import Prompt
 
 PROMPTS = ("box", "point", "jitter")
 SIZES = ("small", "medium", "large")
+
+Case = tuple[dict, np.ndarray, Prompt, np.ndarray]  # annotation, true mask, prompt, box
 
 
 @dataclass
@@ -28,7 +30,7 @@ class Validation:
     Attributes:
         prompts: "box", "point" or "jitter".
         rows: one dict an object: image, category, size, iou, boundary_iou, predicted_iou.
-        failed: image and reason of those that could not be read.
+        failed: image and reason of those that could not be read, and of annotations that could not be used.
         ap: COCO's average precision of masks scored by predicted IoU, under pycocotools' names; {} without it.
     """
 
@@ -134,12 +136,13 @@ def validate(
 
     Raises:
         ValueError: another `prompts`.
+        AnnotationError: the file is not COCO's.
         ImageError: no image with objects was found.
         MissingPackageError: pycocotools is not installed.
     """
     if prompts not in PROMPTS:
         raise ValueError(f"prompts must be one of {', '.join(PROMPTS)}, got {prompts!r}.")
-    report, detections, used = Validation(prompts), [], []
+    report, detections, compared = Validation(prompts), [], []
     rng = np.random.default_rng(seed)
     truth = _load(coco)
     for record, objects in _with_objects(truth, limit):
@@ -147,16 +150,21 @@ def validate(
         try:
             image = read_image(path)
             predictor.set_image(image)
-            found = _predict(predictor, image.shape[:2], objects, truth, prompts, jitter, clip, rng)
+            usable = []
+            for annotation in objects:
+                try:
+                    usable.append(_case(annotation, truth, image.shape[:2], prompts, jitter, rng))
+                except MobileSamError as error:
+                    report.failed.append((f"{path}, annotation {annotation['id']}", str(error)))
+            found = _predict(predictor, image.shape[:2], usable, clip and prompts != "point")
         except MobileSamError as error:
             report.failed.append((str(path), str(error)))
             continue
-        used.append(record["id"])
         for annotation, true, mask, predicted_iou in found:
             report.rows.append(
                 {
                     "image": record["file_name"],
-                    "category": truth.cats[annotation["category_id"]]["name"],
+                    "category": truth.cats.get(annotation["category_id"], {}).get("name", "unknown category"),
                     "size": size_of(annotation.get("area", true.sum())),
                     "iou": mask_iou(mask, true),
                     "boundary_iou": boundary_iou(mask, true),
@@ -164,9 +172,10 @@ def validate(
                 }
             )
             detections.append(_detection(annotation, mask, predicted_iou))
+            compared.append(annotation)
     if not report.rows:
         raise ImageError(f"images must hold images of {coco} with objects, got {str(images)!r} with none.")
-    report.ap = _average_precision(truth, detections, used)
+    report.ap = _average_precision(truth, detections, compared)
     return report
 
 
@@ -178,9 +187,15 @@ def _load(path: str | Path) -> Any:
             f"pycocotools must be installed, got {error}. Run: pip install pycocotools"
         ) from error
     truth = COCO()  # given a file it prints to stdout
-    truth.dataset = json.loads(Path(path).read_text(encoding="utf-8"))
-    with _silence():
-        truth.createIndex()
+    try:
+        truth.dataset = json.loads(Path(path).read_text(encoding="utf-8"))
+        truth.dataset["images"], truth.dataset["annotations"], truth.dataset["categories"]
+        with _silence():
+            truth.createIndex()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AnnotationError(
+            f"coco must be a COCO file with images, annotations and categories, got {str(path)!r}: {error!r}."
+        ) from error
     return truth
 
 
@@ -195,33 +210,44 @@ def _with_objects(truth: Any, limit: int | None) -> Iterator[tuple[dict, list[di
         yield pair
 
 
-def _predict(
-    predictor: SamPredictor,
-    hw: tuple[int, int],
-    objects: list[dict],
-    truth: Any,
-    prompts: str,
-    jitter: float,
-    clip: bool,
-    rng: np.random.Generator,
-) -> list[tuple[dict, np.ndarray, np.ndarray, float]]:
-    """Return annotation, true mask, mask and predicted IoU of each object that can be prompted."""
-    cases, asked, regions = [], [], []
-    for annotation in objects:
+def _case(
+    annotation: dict, truth: Any, hw: tuple[int, int], prompts: str, jitter: float, rng: np.random.Generator
+) -> Case:
+    """Return an annotation, its mask, and the prompt and box made from them.
+
+    Raises:
+        AnnotationError: it has no mask or box, or is for an image of another size.
+        PromptError: the box lies outside the image.
+    """
+    x, y, width, height = annotation.get("bbox") or (0, 0, 0, 0)
+    try:
         true = truth.annToMask(annotation).astype(bool)
-        x, y, width, height = annotation["bbox"]
-        box = np.array([x, y, x + width, y + height], dtype=float)
-        if not true.any() or width <= 0 or height <= 0:
-            continue
-        if prompts == "point":
-            asked.append(Prompt(point_coords=np.array([interior_point(true)])))
-        else:
-            box = jittered(box, jitter, rng, hw) if prompts == "jitter" else box
-            asked.append(Prompt(box=box))
-        regions.append(snap_outward(box, original_hw=hw) if clip and prompts != "point" else None)
-        cases.append((annotation, true))
-    crops = predictor.predict_batch(asked, regions=regions)
-    return [(*case, crop.full(hw), crop.iou_prediction) for case, [crop] in zip(cases, crops, strict=True)]
+    except Exception as error:  # pycocotools raises what its C code meets
+        raise AnnotationError(
+            f"segmentation must be polygons or run lengths, got none that can be read: {error!r}."
+        ) from error
+    if true.shape != hw:
+        raise AnnotationError(f"The annotation is for an image of {true.shape}, the file has {hw} once it is upright.")
+    if not true.any() or width <= 0 or height <= 0:
+        raise AnnotationError("The annotation must have a bbox and a mask with pixels, got an empty one.")
+    box = np.array([x, y, x + width, y + height], dtype=float)
+    if prompts == "jitter":
+        box = jittered(box, jitter, rng, hw)
+    prompt = Prompt(point_coords=np.array([interior_point(true)])) if prompts == "point" else Prompt(box=box)
+    prompt.check_inside(hw)
+    return annotation, true, prompt, box
+
+
+def _predict(
+    predictor: SamPredictor, hw: tuple[int, int], cases: list[Case], clip: bool
+) -> list[tuple[dict, np.ndarray, np.ndarray, float]]:
+    """Return annotation, true mask, mask and predicted IoU of each object."""
+    regions = [snap_outward(box, original_hw=hw) if clip else None for *_, box in cases]
+    crops = predictor.predict_batch([prompt for _, _, prompt, _ in cases], regions=regions)
+    return [
+        (annotation, true, crop.full(hw), crop.iou_prediction)
+        for (annotation, true, *_), [crop] in zip(cases, crops, strict=True)
+    ]
 
 
 def _detection(annotation: dict, mask: np.ndarray, score: float) -> dict[str, Any]:
@@ -232,13 +258,15 @@ def _detection(annotation: dict, mask: np.ndarray, score: float) -> dict[str, An
     return keys | {"segmentation": rle, "score": score}
 
 
-def _average_precision(truth: Any, detections: list[dict], image_ids: list[int]) -> dict[str, float]:
+def _average_precision(truth: Any, detections: list[dict], annotations: list[dict]) -> dict[str, float]:
+    """Evaluate the detections against the annotations that were compared, and no others."""
     from pycocotools.cocoeval import COCOeval
 
-    truth.dataset.setdefault("info", {})
+    truth.dataset = {"info": {}, **truth.dataset, "annotations": annotations}
     with _silence():
+        truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(detections), "segm")
-        evaluation.params.imgIds = image_ids
+        evaluation.params.imgIds = sorted({annotation["image_id"] for annotation in annotations})
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -1,13 +1,14 @@
 """Figures by hand, and a scene whose truth is known, beside pycocotools."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 from scenes import LEFT, RIGHT, draw_scene, ellipse_mask
 
-from mobilesam import SAM, ImageError, UnsupportedError, rle
+from mobilesam import SAM, AnnotationError, ImageError, UnsupportedError, rle
 from mobilesam.metrics import boundary, boundary_iou, calibration, interior_point, jittered, mask_iou, ranks, size_of
 from mobilesam.validation import validate
 
@@ -87,6 +88,35 @@ def test_a_scene_with_known_truth(sam, coco, tmp_path, capsys, prompts, least):
     assert "| all | 3 |" in report.table()
     assert "3.png" in report.table()
     assert json.loads(json.dumps(report.as_dict()))["objects"] == 3
+
+
+def test_a_bad_annotation_costs_itself(sam, coco, tmp_path):
+    content = json.loads(coco.read_text())
+    good = content["annotations"][0]
+    bad = [
+        ({"bbox": [400, 300, 20, 20]}, "must overlap"),
+        ({"bbox": None}, "must have a bbox"),
+        ({"segmentation": []}, "must have a bbox and a mask|cannot be read|none that can be read"),
+        ({"segmentation": {"size": [10, 10], "counts": [0, 100]}}, "for an image of"),
+    ]
+    content["annotations"] = [{**good, "id": 1}, {**good, "id": 2, "category_id": 99}]
+    content["annotations"] += [{**good, **change, "id": 3 + i} for i, (change, _) in enumerate(bad)]
+    content["images"] = content["images"][:1]
+    coco.write_text(json.dumps(content))
+    report = SAM(sam).val(coco, tmp_path)
+    assert [row["category"] for row in report.rows] == ["ellipse", "unknown category"]
+    assert [name.rsplit(" ", 1)[1] for name, _ in report.failed] == ["3", "4", "5", "6"]
+    for (_, said), (_, reason) in zip(bad, report.failed, strict=True):
+        assert re.search(said, reason), reason
+
+
+@pytest.mark.parametrize("text", ["{nope", "[]", '{"images": [], "annotations": [{"id": 1}]}', None])
+def test_a_file_that_is_not_coco_is_an_error(sam, tmp_path, text):
+    path = tmp_path / "coco.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(AnnotationError, match="must be a COCO file"):
+        SAM(sam).val(path, tmp_path)
 
 
 def test_figures_are_those_of_pycocotools(sam, coco50):
