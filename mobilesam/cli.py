@@ -71,6 +71,8 @@ def predict(args: argparse.Namespace) -> int:
         if not (args.box or args.point):
             print("error: predict wants --box or --point; `mobilesam everything` goes without.", file=sys.stderr)
             return USAGE
+    if args.out and args.format not in ("png", "yolo"):
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)  # now: a failure at the end would cost all results
     results, failed, written = [], 0, set()
     for path in _files(args.source):
         try:
@@ -199,7 +201,9 @@ def _as_options(argv: list[str]) -> list[str]:
     result = []
     for word in argv:
         key, equals, value = word.partition("=")
-        if not equals or word.startswith("-") or not key.isidentifier() or Path(word).exists():
+        if result and result[-1] in ("--box", "--point") and word.startswith("-") and word[1:2].isdigit():
+            result[-1] += f"={word}"  # argparse takes -3,10,50,60 for an option
+        elif not equals or word.startswith("-") or not key.isidentifier() or Path(word).exists():
             result.append(word)
         elif key == "source":
             result.append(value)

@@ -90,7 +90,7 @@ def _point_sets(points: Any, labels: Any) -> tuple[list, list]:
     if labels is None:
         return points, [None] * len(points)
     if _depth(labels) == 0:
-        labels = [[labels]] * len(points)
+        labels = [[labels] * (len(one) if hasattr(one, "__len__") else 1) for one in points]
     elif _depth(labels) == 1:
         if depth == 3 and len(points) == 1:  # [[[x, y], [x, y]]] with [1, 0]
             labels = [labels]

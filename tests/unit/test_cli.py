@@ -117,6 +117,22 @@ def test_pictures_never_replace_images_or_each_other(run, folder, tmp_path, monk
     assert "a.txt is there from another image" in err
 
 
+def test_a_box_may_start_left_of_the_image(run, folder):
+    _, found, _ = run("predict", folder / "a.png", "--box", "-3,50,140,190")
+    assert len(json.loads(found)[0]["objects"]) == 1
+    assert found == run("predict", folder / "a.png", "--box=-3,50,140,190")[1]
+
+
+def test_the_folder_of_the_output_is_made_before_the_first_image(run, folder, tmp_path):
+    target = tmp_path / "new" / "masks.json"
+    assert run("predict", folder / "a.png", BOX, "--out", target)[0] == 0
+    assert len(json.loads(target.read_text())) == 1
+    (tmp_path / "file").write_text("")
+    code, out, err = run("predict", folder / "a.png", BOX, "--out", tmp_path / "file" / "masks.json")
+    assert (code, out) == (2, "")
+    assert "a.png: " not in err  # nothing was computed in vain
+
+
 def test_a_suffix_that_is_no_images_is_an_error(run, folder, tmp_path):
     code, _, err = run("predict", folder / "a.png", BOX, "--save", tmp_path / "out.txt")
     assert code == 1

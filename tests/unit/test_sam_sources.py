@@ -101,10 +101,16 @@ def test_the_same_points_are_two_objects_here_and_one_for_the_predictor(model):
     assert masks.shape == (1, 240, 320)
 
 
-@pytest.mark.parametrize("points", [[[1, 2], [[3, 4], [5, 6]]], [[[1, 2]], [3, 4]], [[[1, 2], [3]]]])
-def test_mixed_nesting_is_an_error_not_a_wrong_mask(points):
+def test_one_label_goes_with_all_points():
+    [first, second] = parse_prompts(points=[[[1, 2], [3, 4]], [[5, 6]]], labels=1)
+    assert (first.point_labels.tolist(), second.point_labels.tolist()) == ([1, 1], [1])
+
+
+@pytest.mark.parametrize("points", [[[1, 2], [[3, 4], [5, 6]]], [[[1, 2]], [3, 4]], [[[1, 2], [3]]], [5, [[1, 2]]]])
+@pytest.mark.parametrize("labels", [None, 1])
+def test_mixed_nesting_is_an_error_not_a_wrong_mask(points, labels):
     with pytest.raises(PromptError):
-        parse_prompts(points=points)
+        parse_prompts(points=points, labels=labels)
 
 
 def test_an_object_of_background_only_is_most_likely_a_mistake(model):
