@@ -26,7 +26,7 @@ from mobilesam.modeling import MaskDecoder, Sam
 from mobilesam.products import batched_linear, fingerprint, linear
 
 GRID = 64
-STRIP = 2048  # image tokens at once on a CPU; 1024 and 4096 take 15% and 40% more (2 cores of AMD Zen 5, torch 2.15)
+STRIP = 2048  # image tokens at once on a CPU; 1024 and 4096 were slower (2 cores of AMD Zen 5, torch 2.15)
 
 
 @dataclass(frozen=True, eq=False)

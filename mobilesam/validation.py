@@ -55,7 +55,7 @@ class Validation:
             "objects": len(self.rows),
             "mean_iou": self.mean(),
             "mean_boundary_iou": self.mean("boundary_iou"),
-            "by_size": {size: self.mean(size=size) for size in SIZES},
+            "by_size": {size: self.mean(size=size) for size in SIZES if any(row["size"] == size for row in self.rows)},
             "by_category": {name: self.mean(category=name) for name in self._categories()},
             "ap": self.ap,
             "calibration": self.calibration(),
