@@ -7,6 +7,8 @@ import fiftyone as fo
 import pytest
 from scenes import LEFT, RIGHT, draw_scene
 
+from mobilesam import SamPredictor
+
 
 @pytest.fixture(scope="session")
 def model(sam):
@@ -14,7 +16,7 @@ def model(sam):
     from fiftyone_mobilesam.options import Options
     from fiftyone_mobilesam.zoo import MobileSAMModel
 
-    return MobileSAMModel(sam, Options())
+    return MobileSAMModel(SamPredictor(sam, fast=True), Options())
 
 
 @pytest.fixture(scope="session")
