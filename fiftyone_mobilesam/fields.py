@@ -142,7 +142,7 @@ class Target:
             )
         if options.merge and (self.is_video or not prompts):
             raise FieldError(
-                f"merge=True must go with prompts in images, got {'frames of videos' if prompts else 'no prompt field'}. "
+                f"merge=True must go with prompts in images, got {'a video dataset' if prompts else 'no prompts'}. "
                 "Leave it out and use a new label_field."
             )
         if exists and not prompts and not self._holds_everything(name):

@@ -16,7 +16,7 @@ _loading = threading.Lock()
 _turn = threading.Lock()
 
 
-class RunStopped(Exception):  # noqa: N818: it is what the user asked for, not an error
+class RunStopped(Exception):  # noqa: N818
     """The run was stopped; what was done before is kept."""
 
 

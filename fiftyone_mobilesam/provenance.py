@@ -10,7 +10,7 @@ from typing import Any
 
 import fiftyone as fo
 from bson import ObjectId
-from fiftyone import ViewField as F  # noqa: N817
+from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam.fields import FRAMES, labels_path
