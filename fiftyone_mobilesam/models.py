@@ -8,16 +8,13 @@ import fiftyone as fo
 
 from fiftyone_mobilesam import load_model
 from fiftyone_mobilesam.prompts import single_labels
+from fiftyone_mobilesam.report import RunStopped
 from fiftyone_mobilesam.zoo import Job, MobileSAMModel, StopRun
 from mobilesam import MaskCrop, SamPredictor
 
 _predictors: dict[tuple[str | None, str], SamPredictor] = {}
 _loading = threading.Lock()
 _turn = threading.Lock()
-
-
-class RunStopped(Exception):  # noqa: N818
-    """The run was stopped; what was done before is kept."""
 
 
 class SharedModel(MobileSAMModel):
@@ -38,7 +35,7 @@ class SharedModel(MobileSAMModel):
     def predict_all(self, imgs: Sequence[Any], samples: Sequence[Any] | None = None) -> list[fo.Label | None]:
         """Predict as `MobileSAMModel` does, and mark what was predicted."""
         if self.stop.is_set():
-            raise StopRun(RunStopped("Stopped; what was done before is kept."))
+            raise StopRun(RunStopped())
         with _turn:
             return super().predict_all(imgs, samples)
 

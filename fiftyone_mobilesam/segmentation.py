@@ -12,6 +12,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone_mobilesam.fields import Target, labels_path
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.provenance import begin_run, describe_field, end_run, labels_of_run
+from fiftyone_mobilesam.report import RunReport, RunStopped
 
 SHOWN_FAILURES = 20
 
@@ -23,7 +24,8 @@ class Progress:
     Attributes:
         done, total: images, or videos.
         masks, failed: masks made, and images and prompts that failed.
-        seconds: since the first image.
+        seconds: since the run began.
+        step: what is done, if there are several steps.
     """
 
     done: int
@@ -31,9 +33,10 @@ class Progress:
     masks: int
     failed: int
     seconds: float
+    step: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.done:,} of {self.total:,} images, {self.masks:,} masks"
+        text = f"{self.step}{self.done:,} of {self.total:,} images, {self.masks:,} masks"
         if self.failed:
             text += f", {self.failed:,} failed"
         if self.done:
@@ -75,19 +78,12 @@ def segment(
     """
     chosen = Options.parse(**options)
     Target(samples, label_field).check(chosen)
-    from fiftyone_mobilesam.models import RunStopped, cached_model  # torch comes with it
+    from fiftyone_mobilesam.models import cached_model  # torch comes with it
 
     settings = {"device": device, "precision": precision, "batch_size": batch_size, **changed(chosen)}
     key = begin_run(samples, label_field, settings)
     model = cached_model(device, precision, run_key=key, stop=stop)
     start = time.monotonic()
-
-    def report(bar: Any) -> None:
-        if on_progress is not None:
-            run = model.last_run
-            seconds = time.monotonic() - start
-            on_progress(Progress(bar.iteration, bar.total or 0, run.masks, len(run.failed), seconds))
-
     state = "failed"
     try:
         samples.apply_model(
@@ -96,7 +92,7 @@ def segment(
             batch_size=batch_size,
             num_workers=num_workers,
             skip_failures=False,  # the model raises for no sample: what is raised is a write that failed
-            progress=report,
+            progress=follow(on_progress, stop, model),
             **changed(chosen),
         )
         state = "completed"
@@ -107,6 +103,29 @@ def segment(
     return summary
 
 
+def follow(
+    on_progress: Callable[[Progress], None] | None, stop: threading.Event | None, model: Any = None, *, step: str = ""
+) -> Callable[[Any], None]:
+    """Return the callback for `apply_model(progress=...)` that reports, and ends the run if it is to stop.
+
+    Args:
+        on_progress, stop: see `segment`.
+        model: ours, whose report is counted; None for another's.
+        step: see `Progress`.
+    """
+    start = time.monotonic()
+
+    def report(bar: Any) -> None:
+        if stop is not None and stop.is_set():
+            raise RunStopped
+        if on_progress is not None:
+            run = RunReport() if model is None else model.last_run
+            seconds = time.monotonic() - start
+            on_progress(Progress(bar.iteration, bar.total or 0, run.masks, len(run.failed), seconds, step))
+
+    return report
+
+
 def changed(options: Options) -> dict[str, Any]:
     """Return the options that are not the defaults, as keywords."""
     defaults = Options()
@@ -114,7 +133,7 @@ def changed(options: Options) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) != getattr(defaults, name)}
 
 
-def _end(dataset: fo.Dataset, key: str, state: str, report: Any, seconds: float) -> dict[str, Any]:
+def _end(dataset: fo.Dataset, key: str, state: str, report: RunReport, seconds: float) -> dict[str, Any]:
     failures = [asdict(failure) for failure in report.failed]
     summary = {
         "run": key,

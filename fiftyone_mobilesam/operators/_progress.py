@@ -70,9 +70,9 @@ def _streamed(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Prope
         yield _show_progress(ctx, token, text, fraction(message))
     yield ctx.trigger("reload_dataset")
     if isinstance(message, Exception):
-        yield ctx.ops.show_output(error_output(message), {})
+        yield ctx.ops.show_output(error_output(message).to_json(), {})
     else:
-        yield ctx.ops.show_output(show(message), message)
+        yield ctx.ops.show_output(show(message).to_json(), message)
 
 
 def _latest(news: queue.SimpleQueue) -> Any:
@@ -87,9 +87,8 @@ def _show_progress(ctx: Any, token: str, text: str, done: float) -> Any:
     outputs = types.Object()
     outputs.float("progress", view=types.ProgressView(label=text))
     outputs.btn("stop", label="Stop and keep what is done", on_click=uri("stop_run"), params={"token": token})
-    return ctx.ops.show_output(
-        types.Property(outputs, view=types.View(label="MobileSAM is running")), {"progress": done}
-    )
+    schema = types.Property(outputs, view=types.View(label="MobileSAM is running"))
+    return ctx.ops.show_output(schema.to_json(), {"progress": done})
 
 
 def error_output(error: Exception) -> types.Property:

@@ -29,22 +29,30 @@ def output(result: dict[str, Any]) -> types.Property:
         )
     params = {"run": result["run"]}
     if result["failed_samples"] or result["failed_prompts"]:
-        outputs.md(_failures(result), name="failures")
-        outputs.btn("show_failures", label="Show failures", on_click=uri("show_failures"), params=params)
-    outputs.btn("show_run", label="Show these masks only", on_click=uri("show_run"), params=params)
-    outputs.btn("undo", label="Undo", on_click=uri("undo_run"), params=params, prompt=True)
-    return types.Property(outputs, view=types.View(label=TITLES.get(result["state"], "MobileSAM")))
+        outputs.md(_failures(result), name="failure_list")
+    row = outputs.h_stack("actions", gap=2)
+    if result["failed_samples"] or result["failed_prompts"]:
+        row.btn("show_failures", label="Show failures", on_click=uri("show_failures"), params=params)
+    row.btn("show_run", label="Show these masks only", on_click=uri("show_run"), params=params)
+    row.btn("undo", label="Undo", on_click=uri("undo_run"), params=params, prompt=True)
+    return types.Property(outputs)
 
 
 def _counts(result: dict[str, Any]) -> str:
-    parts = [f"**{result['masks']:,} masks** in {result['samples']:,} images, in field `{result['label_field']}`"]
+    masks, images = count(result["masks"], "mask"), count(result["samples"], "image")
+    parts = [f"**{masks}** in {images}, in field `{result['label_field']}`"]
     if result["samples_without_prompts"]:
-        parts.append(f"{result['samples_without_prompts']:,} images had no prompts")
+        parts.append(f"{count(result['samples_without_prompts'], 'image')} without prompts")
     if result["failed_prompts"]:
-        parts.append(f"{result['failed_prompts']:,} prompts got no mask")
+        parts.append(f"{count(result['failed_prompts'], 'prompt')} without a mask")
     if result["failed_samples"]:
-        parts.append(f"{result['failed_samples']:,} images failed")
-    return ", ".join(parts) + f". {result['seconds']:,.1f} s."
+        parts.append(f"{count(result['failed_samples'], 'image')} failed")
+    return f"### {TITLES[result['state']]}\n\n{', '.join(parts)}. {result['seconds']:,.1f} s."
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, in the singular or plural."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _failures(result: dict[str, Any], shown: int = 5) -> str:

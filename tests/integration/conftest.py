@@ -1,6 +1,7 @@
 """Fixtures for FiftyOne: the model, scenes with known objects, datasets that are deleted afterwards."""
 
 import shutil
+from pathlib import Path
 
 import cv2
 import fiftyone as fo
@@ -46,3 +47,14 @@ def make_dataset(scene_file, tmp_path):
     for name in made:
         if fo.dataset_exists(name):
             fo.delete_dataset(name)
+
+
+@pytest.fixture(scope="session")
+def plugin(tmp_path_factory) -> str:
+    """The checkout as a plugin of FiftyOne, as a symbolic link in the plugins' folder; gives the prefix of its names."""
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "@mobilesam").mkdir()
+    (folder / "@mobilesam" / "fiftyone-mobilesam").symlink_to(Path(__file__).parents[2])
+    before, fo.config.plugins_dir = fo.config.plugins_dir, str(folder)
+    yield "@mobilesam/fiftyone-mobilesam/"
+    fo.config.plugins_dir = before
