@@ -1,5 +1,6 @@
 """Fixtures: one model for all tests, FiftyOne on a real database in a temporary folder, images that are at hand."""
 
+import atexit
 import importlib.util
 import os
 import shutil
@@ -23,8 +24,11 @@ ROOT = Path(__file__).parent.parent
 COCO50 = ROOT.parent / "shared" / "coco50"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Start a mongod of our own. FiftyOne would join one that is running already, say the user's under the App."""
+def start_mongod() -> None:
+    """Start a mongod of our own. FiftyOne would join one that is running already, say the user's under the App.
+
+    At import, as no hook is early enough: the conftest of a folder on the command line imports FiftyOne before it.
+    """
     fiftyone = importlib.util.find_spec("fiftyone")
     if fiftyone is None or "FIFTYONE_DATABASE_URI" in os.environ:
         return
@@ -37,11 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{port}"
 
-    @config.add_cleanup
+    @atexit.register
     def stop() -> None:
         process.terminate()
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+start_mongod()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
+import fiftyone as fo
 from fiftyone.operators import types
 
 from fiftyone_mobilesam.operators._names import uri
@@ -51,6 +52,7 @@ def fraction(progress: Progress) -> float:
 
 
 def _streamed(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Property]) -> Iterator[Any]:
+    fo.config.show_progress_bars = False  # the console's bar captures stdout, and two of them at once break each other
     # Nobody stops the thread if the browser goes away: the run ends by itself and is recorded.
     token, event, news = uuid4().hex, threading.Event(), queue.SimpleQueue()
     _stops[token] = event
@@ -98,7 +100,9 @@ def error_output(error: Exception) -> types.Property:
         "error",
         types.Error(
             label="The run ended early",
-            description=f"{error} What was done before is kept; 'Undo a MobileSAM run' takes it back.",
+            description=f"{error}. What was done before is kept; 'Undo a MobileSAM run' takes it back.".replace(
+                "..", "."
+            ),
         ),
     )
     return types.Property(outputs, view=types.View(label="MobileSAM"))

@@ -55,7 +55,7 @@ class Segment(foo.Operator):
         prompts = forms.add_prompts(inputs, samples, ctx.params, preferred=preferred)
         forms.add_output(inputs, samples, ctx.params, prompts, merge=merge)
         forms.add_masks(inputs, ctx.params, prompts)
-        forms.add_problem(inputs, forms.problem(samples, self.choices(ctx, samples)))
+        forms.add_problem(inputs, self.problem(ctx, samples))
         return types.Property(inputs, view=types.PromptView(label=self.label, submit_button_label="Segment"))
 
     def execute(self, ctx: Any) -> Any:
@@ -88,6 +88,10 @@ class Segment(foo.Operator):
         """Return what the form of a request means."""
         return forms.read(samples, ctx.params, preferred=_field_of_selected_labels(ctx), merge=self.merges(ctx))
 
+    def problem(self, ctx: Any, samples: SampleCollection) -> str | None:
+        """Return what is wrong with the form of a request, or None."""
+        return forms.problem(samples, self.choices(ctx, samples))
+
     def add_target(self, ctx: Any, inputs: types.Object) -> None:
         """Ask what to segment: dataset, view, selected samples, selected labels."""
         inputs.view_target(ctx, action_description="Segment", allow_selected_labels=True, require_flat=True)
@@ -118,8 +122,12 @@ class SegmentSample(Segment):
             f"The {count} selected label{'s' * (count != 1)} of this sample" if count else "All labels of this sample"
         )
         inputs.view("target", types.Notice(label=f"{what} will be segmented."))
+
+    def problem(self, ctx: Any, samples: SampleCollection) -> str | None:
+        """Return what is wrong with the form of a request, or None."""
         if ctx.current_sample is None:
-            forms.add_problem(inputs, "No sample is open. Open one, or use 'Segment with MobileSAM' over the grid.")
+            return "No sample is open. Open one, or use 'Segment with MobileSAM' over the grid."
+        return super().problem(ctx, samples)
 
     def target(self, ctx: Any) -> SampleCollection:
         """Return the open sample, with the selected labels only if there are any."""

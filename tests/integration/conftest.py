@@ -51,7 +51,7 @@ def make_dataset(scene_file, tmp_path):
 
 @pytest.fixture(scope="session")
 def plugin(tmp_path_factory) -> str:
-    """The checkout as a plugin of FiftyOne, as a symbolic link in the plugins' folder; gives the prefix of its names."""
+    """The checkout as a plugin of FiftyOne, as a symbolic link in the plugins' folder; gives its prefix."""
     folder = tmp_path_factory.mktemp("plugins")
     (folder / "@mobilesam").mkdir()
     (folder / "@mobilesam" / "fiftyone-mobilesam").symlink_to(Path(__file__).parents[2])
