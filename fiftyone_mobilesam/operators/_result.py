@@ -14,7 +14,7 @@ def output(result: dict[str, Any]) -> types.Property:
     outputs = types.Object()
     outputs.md(_counts(result), name="counts")
     histogram = result["predicted_iou"]
-    if histogram["counts"]:
+    if histogram["counts"] and result["samples"] > 1:
         outputs.plot(
             "histogram",
             data=[{"type": "bar", "x": histogram["edges"][:-1], "y": histogram["counts"], "offset": 0, "width": 0.05}],
@@ -47,7 +47,7 @@ def _counts(result: dict[str, Any]) -> str:
         parts.append(f"{count(result['failed_prompts'], 'prompt')} without a mask")
     if result["failed_samples"]:
         parts.append(f"{count(result['failed_samples'], 'image')} failed")
-    return f"### {TITLES[result['state']]}\n\n{', '.join(parts)}. {result['seconds']:,.1f} s."
+    return f"#### {TITLES[result['state']]}\n\n{', '.join(parts)}. {result['seconds']:,.1f} s."
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -6,6 +6,7 @@ from fiftyone import operators as foo
 from fiftyone.operators import types
 
 from fiftyone_mobilesam.operators import _progress as progress
+from fiftyone_mobilesam.operators._result import count
 from fiftyone_mobilesam.provenance import labels_of_run, list_runs, undo_run
 
 
@@ -37,6 +38,7 @@ class ShowRun(foo.Operator):
     def execute(self, ctx: Any) -> None:
         """Set the view."""
         ctx.ops.set_view(labels_of_run(ctx.dataset, ctx.params["run"]))
+        _say(ctx, "The grid now shows the masks of this run, and no others of its field.")
 
 
 class ShowFailures(foo.Operator):
@@ -57,7 +59,15 @@ class ShowFailures(foo.Operator):
         failures = ctx.dataset.load_run_results(ctx.params["run"], cache=False).failures
         ids = list(dict.fromkeys(failure["sample_id"] for failure in failures))
         ctx.ops.set_view(ctx.dataset.select(ids))
+        _say(ctx, f"The grid now shows {count(len(ids), 'image')} with failures.")
         return {"failures": failures}
+
+
+def _say(ctx: Any, text: str) -> None:
+    """Show a text in place of the window that covers the grid."""
+    outputs = types.Object()
+    outputs.md(text, name="text")
+    ctx.ops.show_output(types.Property(outputs).to_json(), {})
 
 
 class UndoRun(foo.Operator):

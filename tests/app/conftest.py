@@ -1,0 +1,140 @@
+"""FiftyOne's real App with our plugin, driven in headless Chromium that reaches nothing but this machine."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ARTEFACTS = ROOT / "tests" / "artefacts"
+FLAGS = (
+    "--headless=new --no-sandbox --window-size=1400,900 --hide-scrollbars --use-gl=angle --use-angle=swiftshader "
+    "--enable-unsafe-swiftshader"
+).split()
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory) -> str:
+    """The App's server with the checkout as a plugin; gives its address."""
+    plugins = tmp_path_factory.mktemp("plugins")
+    (plugins / "@mobilesam").mkdir()
+    (plugins / "@mobilesam" / "fiftyone-mobilesam").symlink_to(ROOT)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = Path(fo.__file__).parent / "server"
+    environment = {**os.environ, "FIFTYONE_PLUGINS_DIR": str(plugins), "HOME": str(tmp_path_factory.mktemp("home"))}
+    command = [sys.executable, "main.py", "--port", str(port), "--address", "127.0.0.1"]
+    process = subprocess.Popen(command, cwd=server, env=environment)
+    url = f"http://127.0.0.1:{port}"
+    wait_for(lambda: urllib.request.urlopen(url).status == 200, seconds=120)
+    yield url
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Any:
+    """Headless Chromium, cut off from every other machine."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, which drives the browser, is not installed")
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (*FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"):
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def page(app, chromium, request) -> "Page":
+    """A page of the App. What it looked like at the end is kept in `tests/artefacts`."""
+    page = Page(app, chromium)
+    yield page
+    page.screenshot(request.node.name)
+
+
+class Page:
+    """What a user does in the App."""
+
+    def __init__(self, url: str, browser: Any):
+        self.url = url
+        self.browser = browser
+
+    def open(self, dataset: fo.Dataset) -> None:
+        """Open a dataset in the grid."""
+        self.browser.get(f"{self.url}/datasets/{dataset.name}")
+        self.wait('//*[@data-cy="fo-grid"]//*[starts-with(@data-cy, "looker")] | //canvas')
+        time.sleep(1)
+        for button in self.find('//button[text()="Dismiss"]'):
+            button.click()
+
+    def open_sample(self) -> None:
+        """Open the first sample of the grid."""
+        from selenium.webdriver import ActionChains
+
+        looker = self.wait('//*[starts-with(@data-cy, "looker")] | //canvas')
+        ActionChains(self.browser).move_to_element(looker).click().perform()
+        self.wait('//*[@data-cy="modal"]')
+
+    def find(self, xpath: str) -> list[Any]:
+        """Return what is visible."""
+        return [element for element in self.browser.find_elements("xpath", xpath) if element.is_displayed()]
+
+    def wait(self, xpath: str, seconds: float = 60) -> Any:
+        """Wait until something is visible, and return the last such element, which lies on top."""
+        return wait_for(lambda: self.find(xpath), seconds, what=xpath)[-1]
+
+    def text(self, text: str, seconds: float = 60) -> Any:
+        """Wait for a text."""
+        return self.wait(f'//*[contains(text(), "{text}")]', seconds)
+
+    def press(self, label: str) -> None:
+        """Press a button."""
+        self.wait(f'//button[normalize-space(.)="{label}"]').click()
+
+    def press_icon(self, inside: str = "") -> None:
+        """Press our button over the grid, or in what `inside` selects."""
+        self.wait(f'{inside}//img[contains(@src, "fiftyone-mobilesam")]').click()
+
+    def run(self, operator: str) -> None:
+        """Choose an operator in the operator browser."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.browser).send_keys("`").perform()
+        field = self.wait('//input[contains(@placeholder, "operators")]')
+        field.send_keys(operator)
+        self.wait(f'//*[contains(text(), "{operator}")]').click()
+
+    def screenshot(self, name: str) -> Path:
+        """Keep what the page looks like."""
+        ARTEFACTS.mkdir(exist_ok=True)
+        path = ARTEFACTS / f"{name}.png"
+        self.browser.save_screenshot(str(path))
+        return path
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60, *, what: str = "the condition") -> Any:
+    """Call a function until it gives something; errors count as nothing. Raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if found := condition():
+                return found
+        except Exception:
+            pass
+        time.sleep(0.2)
+    raise TimeoutError(f"{what} did not come within {seconds} s")
