@@ -42,7 +42,8 @@ class UseForAnnotation(foo.Operator):
         inputs.md(
             f"Annotate > AI runs **{'MobileSAM' if annotation.is_active() else 'the default model, SAM2'}** now.\n\n"
             "Then it will run MobileSAM in this browser: 45 MB from this machine, nothing from the network. "
-            "Click on an object to add it, hold Shift and click to take a part away; the tool takes no boxes. "
+            "Click on an object to select it, on what is selected to take that part away; Shift turns this round. "
+            "The tool takes no boxes, and goes on calling the model 'SAM2 Tiny'.\n\n"
             "The first time takes about half a minute. At the end this page is reloaded.",
             name="what",
         )
