@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import fiftyone as fo
 from fiftyone.operators import types
+from pymongo.errors import PyMongoError
 
 from fiftyone_mobilesam.operators._names import uri
 from fiftyone_mobilesam.segmentation import Progress
@@ -99,13 +100,15 @@ def _show_progress(ctx: Any, token: str, text: str, done: float) -> Any:
 def error_output(error: Exception) -> types.Property:
     """Return what the App shows of a run that failed."""
     outputs = types.Object()
-    outputs.view(
-        "error",
-        types.Error(
-            label="The run ended early",
-            description=f"{error}. What was done before is kept; 'Undo a MobileSAM run' takes it back.".replace(
-                "..", "."
-            ),
-        ),
-    )
-    return types.Property(outputs, view=types.View(label="MobileSAM"))
+    text = f"{_reason(error).rstrip('.')}. What was done before is kept; 'Undo a MobileSAM run' takes it back."
+    outputs.view("error", types.Error(label="The run ended early", description=text))
+    return types.Property(outputs)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PyMongoError):
+        return (
+            f"The database did not answer or could not write: {str(error)[:200]}. "
+            "Check that it runs and that its disk has room, then start again"
+        )
+    return str(error) or type(error).__name__
