@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fiftyone_mobilesam.zoo import MobileSAMModel
     from mobilesam import Results
 
-__all__ = ["__version__", "load_model", "to_detections"]
+__all__ = ["__version__", "label_coco", "load_model", "to_detections"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from mobilesam._version import __version__
 
         return __version__
+    if name == "label_coco":
+        from fiftyone_mobilesam.coco_job import label_coco
+
+        return label_coco
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
