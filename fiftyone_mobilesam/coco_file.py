@@ -50,12 +50,14 @@ class CocoFile:
                 self._add_image(json.loads(item.text), item.offset, len(item.text))
             elif item.key == "annotations" and item.kind == "item":
                 annotation = json.loads(item.text)
-                annotation = annotation if isinstance(annotation, dict) else {}
                 offsets.append(item.offset)
                 lengths.append(len(item.text))
-                owners.append(self._ordinal(annotation.get("image_id")))
-                ids.append(hash(repr(annotation.get("id"))))
-                used[repr(annotation.get("category_id"))] += 1
+                if isinstance(annotation, dict):
+                    owners.append(self._ordinal(annotation.get("image_id")))
+                    ids.append(hash(repr(annotation.get("id"))))
+                    used[repr(annotation.get("category_id"))] += 1
+                else:
+                    owners.append(NO_IMAGE)
             elif item.key == "categories":
                 found = json.loads(item.text)
                 known = {repr(c.get("id")) for c in found if isinstance(c, dict)} if isinstance(found, list) else set()

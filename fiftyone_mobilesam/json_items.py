@@ -119,7 +119,8 @@ class _Reader:
     def _more(self) -> bool:
         """Forget what was read and read on, at least as much as is kept; False at the end."""
         chunk = self._file.read(max(CHUNK, len(self._text) - self._at))
-        self._text = self._text[self._at :] + chunk.decode("latin-1")
-        self._start += self._at
-        self._at = 0
+        if chunk:
+            self._text = self._text[self._at :] + chunk.decode("latin-1")
+            self._start += self._at
+            self._at = 0
         return bool(chunk)
