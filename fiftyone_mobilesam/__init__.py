@@ -36,6 +36,7 @@ def load_model(
     *,
     device: str | None = None,
     precision: str = "fp32",
+    cache_dir: str | Path | None = None,
     verify: bool = True,
     **options: Any,
 ) -> "MobileSAMModel":
@@ -46,6 +47,8 @@ def load_model(
         device: where to run, such as "cpu" or "cuda:0". Default: a GPU if there is one.
         precision: "fp32"; "bf16" is faster, with masks that differ by about 1% of their area; "auto" for bf16 where
             the device multiplies it.
+        cache_dir: folder for image embeddings, so that a second run over the same images costs the decoder's time
+            only; 10 GiB at most, see `mobilesam.EmbeddingCache`.
         verify: test the model on a known image first.
         **options: defaults for every run, see `fiftyone_mobilesam.options.Options`; the keywords of `apply_model`
             come before them.
@@ -68,7 +71,10 @@ def load_model(
     sam = mobilesam.load_model(weights, device=device, verify=verify)
     if verify:
         precision = usable_precision(sam, precision)
-    return MobileSAMModel(sam, defaults, precision=precision)
+    model = MobileSAMModel(sam, defaults, precision=precision)
+    if cache_dir is not None:
+        model.predictor.cache = mobilesam.EmbeddingCache(cache_dir)
+    return model
 
 
 def to_detections(result: "Results") -> "fo.Detections":

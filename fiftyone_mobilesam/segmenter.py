@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fiftyone_mobilesam.report import NO_MASK
-from mobilesam import MaskCrop, MobileSamError, Prompt, PromptError, SamPredictor, load_model, rle
+from mobilesam import EmbeddingCache, MaskCrop, MobileSamError, Prompt, PromptError, SamPredictor, load_model, rle
 from mobilesam.boxes import clip_box, clip_region
 from mobilesam.images import read_image
 from mobilesam.selftest import usable_precision
@@ -32,6 +32,7 @@ class Segmenter:
         clip: cut each mask at its prompt box; a number grows the box first; False keeps all.
         multimask_output: take the best of three candidates. Default: for single points only.
         max_pixels: see `mobilesam.images.read_image`.
+        cache_dir: see `EmbeddingCache`.
         verify: test the model on a known image first.
 
     Attributes:
@@ -55,12 +56,13 @@ class Segmenter:
         verify: bool = True,
     ):
         sam = load_model(weights, device=device, verify=verify)
-        self.predictor = SamPredictor(sam, fast=True, precision=usable_precision(sam, precision))
+        cache = None if cache_dir is None else EmbeddingCache(cache_dir)
+        self.predictor = SamPredictor(sam, fast=True, precision=usable_precision(sam, precision), cache=cache)
         self.clip = clip
         self.multimask_output = multimask_output
         self.max_pixels = max_pixels
-        settings = [sha256_of_state(sam.state_dict()), str(self.predictor.backend.dtype), clip, multimask_output]
-        self.fingerprint = digest(settings)
+        weights_hash, dtype = sha256_of_state(sam.state_dict()), str(self.predictor.backend.dtype)
+        self.fingerprint = digest([weights_hash, dtype, clip, multimask_output, cache is not None])
 
     def read(self, path: str | Path) -> np.ndarray | str:
         """Return the pixels (H, W, 3) of a file, or the reason why there are none. Never raises; for any thread."""
