@@ -19,8 +19,7 @@ from tqdm import tqdm
 from fiftyone_mobilesam.coco_file import NO_IMAGE, CocoFile, prompt_of
 from fiftyone_mobilesam.coco_journal import Journal
 from fiftyone_mobilesam.coco_output import CocoReport, write_output
-from fiftyone_mobilesam.segmenter import PlainPrompt, Record, Segmenter, digest, failed, reason
-from mobilesam import ImageError
+from fiftyone_mobilesam.segmenter import PlainPrompt, Record, Segmenter, digest, failed
 
 logger = logging.getLogger(__name__)
 NO_SUCH_IMAGE = "image_id must be that of an image of the file, got another. Add the image's record, or correct it."
@@ -215,7 +214,10 @@ def _is_pending(task: Task, journal: Journal) -> bool:
 
 def _read_ahead(tasks: Iterable[Task], segmenter: Segmenter, workers: int) -> Iterator[tuple[Task, np.ndarray | str]]:
     """Yield tasks with their pixels, or the reason why there are none, in order; at most `workers` are read ahead."""
-    read = partial(_read, segmenter)
+
+    def read(task: Task) -> np.ndarray | str:
+        return segmenter.read(task.path, task.size)
+
     if not workers:
         yield from ((task, read(task)) for task in tasks)
         return
@@ -232,31 +234,15 @@ def _read_ahead(tasks: Iterable[Task], segmenter: Segmenter, workers: int) -> It
             yield first, pixels.result()
 
 
-def _read(segmenter: Segmenter, task: Task) -> np.ndarray | str:
-    pixels = segmenter.read(task.path)
-    if isinstance(pixels, str):
-        return pixels
-    for said, found in zip(task.size, pixels.shape[1::-1], strict=True):
-        if said is not None and said != found:
-            return (
-                f"image must have the size that the file says, {task.size[0]} x {task.size[1]}, got "
-                f"{pixels.shape[1]} x {pixels.shape[0]} once it is upright. Its boxes would not fit: correct one."
-            )
-    return pixels
-
-
 def _process(task: Task, pixels: np.ndarray | str, segmenter: Segmenter, journal: Journal) -> int:
     """Do what is missing in an image and write it down. Return the number of new and old masks."""
     known = {entry.key: entry.text for entry in journal.entries(task.key)}
     keys = [task.prompt_key(prompt) for prompt in task.prompts]
     missing = {key: prompt for key, prompt in zip(keys, task.prompts, strict=True) if key not in known}
-    try:
-        if isinstance(pixels, str):
-            raise ImageError(pixels)
-        records = segmenter.records(pixels, list(missing.values()))
-    except Exception as error:
-        logger.warning("image %s: %s", task.name, reason(error))
-        journal.append(task.key, FAILED, [(FAILED, _text(failed(reason(error))))])
+    records, failure = segmenter.attempt(pixels, list(missing.values()))
+    if failure is not None:
+        logger.warning("image %s: %s", task.name, failure)
+        journal.append(task.key, FAILED, [(FAILED, _text(failed(failure)))])
         return 0
     known |= {key: _text(record) for key, record in zip(missing, records, strict=True)}
     journal.append(task.key, task.fingerprint, [(key, known[key]) for key in keys])

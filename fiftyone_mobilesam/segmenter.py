@@ -64,12 +64,39 @@ class Segmenter:
         weights_hash, dtype = sha256_of_state(sam.state_dict()), str(self.predictor.backend.dtype)
         self.fingerprint = digest([weights_hash, dtype, clip, multimask_output, cache is not None])
 
-    def read(self, path: str | Path) -> np.ndarray | str:
-        """Return the pixels (H, W, 3) of a file, or the reason why there are none. Never raises; for any thread."""
+    def read(self, path: str | Path, size: Sequence[Any] | None = None) -> np.ndarray | str:
+        """Return the pixels (H, W, 3) of a file, or the reason why there are none. Never raises; for any thread.
+
+        Args:
+            path: of the file.
+            size: (width, height) it must have, None where any will do.
+        """
         try:
-            return read_image(path, max_pixels=self.max_pixels)
+            pixels = read_image(path, max_pixels=self.max_pixels)
         except Exception as error:
             return reason(error)
+        height, width = pixels.shape[:2]
+        if any(said not in (None, found) for said, found in zip(size or (), (width, height), strict=False)):
+            return (
+                f"image must have the size that the file says, {size[0]} x {size[1]}, got {width} x {height} once it is "
+                "upright. Its boxes would not fit: correct one."
+            )
+        return pixels
+
+    def attempt(self, pixels: np.ndarray | str, prompts: Sequence[PlainPrompt]) -> tuple[list[Record], str | None]:
+        """Return the records of prompts, and None; or, if the image cannot be used, its failure in all of them and here.
+
+        Args:
+            pixels: from `read`.
+            prompts: see `records`.
+        """
+        failure = pixels if isinstance(pixels, str) else None
+        if failure is None:
+            try:
+                return self.records(pixels, prompts), None
+            except Exception as error:  # such as too little memory
+                failure = reason(error)
+        return [failed(failure)] * len(prompts), failure
 
     def records(self, pixels: np.ndarray, prompts: Sequence[PlainPrompt]) -> list[Record]:
         """Return one record a prompt, in order.
