@@ -118,13 +118,11 @@ def coco_row(coco: CocoFile, ordinal: int) -> Row | None:
 
 
 def _plain(record: Any) -> PlainPrompt:
-    prompt = record.prompt
-    if prompt is None:
+    if record.prompt is None:
         return {"failure": record.failure}
-    points = (
-        {"points": prompt.point_coords.tolist(), "labels": prompt.point_labels.tolist()} if prompt.structure[1] else {}
-    )
-    return {"relative": True, **({} if prompt.box is None else {"box": prompt.box.tolist()}), **points}
+    names = {"box": "box", "point_coords": "points", "point_labels": "labels"}
+    given = {short: getattr(record.prompt, name) for name, short in names.items()}
+    return {"relative": True, **{name: array.tolist() for name, array in given.items() if array is not None}}
 
 
 def _row(sample_id: str, image: str, size: list | None, label_ids: list[str], prompts: list[PlainPrompt]) -> Row:

@@ -78,13 +78,13 @@ class Segmenter:
         height, width = pixels.shape[:2]
         if any(said not in (None, found) for said, found in zip(size or (), (width, height), strict=False)):
             return (
-                f"image must have the size that the file says, {size[0]} x {size[1]}, got {width} x {height} once it is "
-                "upright. Its boxes would not fit: correct one."
+                f"image must have the size that the file says, {size[0]} x {size[1]}, got {width} x {height} once it "
+                "is upright. Its boxes would not fit: correct one."
             )
         return pixels
 
     def attempt(self, pixels: np.ndarray | str, prompts: Sequence[PlainPrompt]) -> tuple[list[Record], str | None]:
-        """Return the records of prompts, and None; or, if the image cannot be used, its failure in all of them and here.
+        """Return the records of prompts, and None; or, for an image of no use, its failure in all and here.
 
         Args:
             pixels: from `read`.
