@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from fiftyone_mobilesam.options import Options
 
-ROWS_PER_GROUP = 256
+IMAGES_PER_SHARD = 32
 
 Row = dict[str, Any]
 
@@ -37,12 +38,15 @@ def require(module: str) -> Any:
         ) from error
 
 
-def write_manifest(samples: "SampleCollection", path: str | Path, **options: Any) -> int:
+def write_manifest(
+    samples: "SampleCollection", path: str | Path, *, images_per_shard: int = IMAGES_PER_SHARD, **options: Any
+) -> int:
     """Write the images of a dataset or view and the prompts in their fields.
 
     Args:
         samples: of images, not of frames or patches.
         path: Parquet file to write.
+        images_per_shard: images in a row group: what an actor does at a time, and loses if it is killed.
         **options: the prompt fields and `point_confidence_thresh`, as keywords of `apply_model`.
 
     Returns:
@@ -57,16 +61,20 @@ def write_manifest(samples: "SampleCollection", path: str | Path, **options: Any
     parsed = Options.parse(**options)
     check_samples(samples, parsed)
     fields = ["filepath", *parsed.prompt_paths.values()]
-    return _write(path, (dataset_row(sample, parsed) for sample in samples.select_fields(fields)))
+    rows = (dataset_row(sample, parsed) for sample in samples.select_fields(fields).iter_samples())
+    return _write(path, rows, images_per_shard)
 
 
-def write_coco_manifest(annotations: str | Path, images: str | Path, path: str | Path) -> int:
+def write_coco_manifest(
+    annotations: str | Path, images: str | Path, path: str | Path, *, images_per_shard: int = IMAGES_PER_SHARD
+) -> int:
     """Write the images of a COCO file that have annotations, and their prompts.
 
     Args:
         annotations: COCO file.
         images: folder or URL that its file names are relative to: anything that fsspec reads.
         path: Parquet file to write.
+        images_per_shard: see `write_manifest`.
 
     Returns:
         The number of images.
@@ -77,7 +85,8 @@ def write_coco_manifest(annotations: str | Path, images: str | Path, path: str |
     """
     with CocoFile(annotations) as coco:
         rows = (coco_row(coco, ordinal) for ordinal in range(coco.images))
-        return _write(path, ({**row, "image": _join(str(images), row["image"])} for row in rows if row))
+        rows = ({**row, "image": _join(str(images), row["image"])} for row in rows if row)
+        return _write(path, rows, images_per_shard)
 
 
 def check_samples(samples: "SampleCollection", options: "Options") -> None:
@@ -144,7 +153,7 @@ def _join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{path}" if "://" in folder else str(Path(folder).absolute() / path)
 
 
-def _write(path: str | Path, rows: Iterable[Row]) -> int:
+def _write(path: str | Path, rows: Iterable[Row], size: int) -> int:
     """Write rows, some at a time; the file appears at once or not at all."""
     arrow, parquet = require("pyarrow"), require("pyarrow.parquet")
     texts = [(name, arrow.string()) for name in ("id", "sample_id", "image", "task")]
@@ -152,21 +161,11 @@ def _write(path: str | Path, rows: Iterable[Row]) -> int:
     unfinished, count = Path(f"{path}.unfinished"), 0
     try:
         with parquet.ParquetWriter(unfinished, schema) as writer:
-            for group in _groups(rows):
+            rows = iter(rows)
+            while group := list(islice(rows, size)):
                 writer.write_table(arrow.Table.from_pylist(group, schema=schema))
                 count += len(group)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     return count
-
-
-def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    group: list[Row] = []
-    for row in rows:
-        group.append(row)
-        if len(group) == ROWS_PER_GROUP:
-            yield group
-            group = []
-    if group:
-        yield group

@@ -1,8 +1,10 @@
 """Masks on several machines: a manifest in, append-only shards of records out, by actors of Ray Data."""
 
 import json
+import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,86 +12,90 @@ from typing import Any
 import numpy as np
 
 from fiftyone_mobilesam.manifest import Row, require
-from fiftyone_mobilesam.segmenter import Segmenter
+from fiftyone_mobilesam.segmenter import Segmenter, digest
 from mobilesam.weights import resolve, sha256_of
 
-IMAGES_PER_SHARD = 32
-IMAGES_PER_BATCH = 4
+SHARDS = "shards"
 
 
 def label_manifest(
-    manifest: str | Path,
-    out: str | Path,
-    *,
-    actors: int = 1,
-    cpus: float = 1,
-    gpus: float = 0,
-    images_per_shard: int = IMAGES_PER_SHARD,
-    **options: Any,
-) -> None:
+    manifest: str | Path, out: str | Path, *, actors: int = 1, cpus: float = 1, gpus: float = 0, **options: Any
+) -> int:
     """Make the masks of a manifest on a Ray cluster, or on this machine if none is running.
 
-    Each actor loads the model once, reads images with fsspec, and returns a record a prompt. Shards, Parquet files with
-    a row an image, are only ever added. Ray Data keeps a checkpoint of the rows that are written: the same call again
-    does the others. An actor that dies is started again, and its batch with it. No actor needs FiftyOne.
+    Each actor loads the model once, reads images with fsspec, and writes a record a prompt. A shard is the records of
+    one row group of the manifest; it appears at once or not at all, under a name made of what the group asks for, and
+    is never changed. So the same call again, after anything was killed, does the groups that have no shard. Ray starts
+    an actor that dies again, and its group with it. No actor needs FiftyOne.
 
     Args:
-        manifest: from `write_manifest` or `write_coco_manifest`.
-        out: folder for the shards and the checkpoint, which every machine must reach; of one set of options.
+        manifest: from `write_manifest` or `write_coco_manifest`, where every machine can read it.
+        out: folder for the shards, where every machine can write; of one set of options.
         actors: how many run at once.
         cpus: of each actor.
         gpus: of each actor; 0.5 puts two on a GPU.
-        images_per_shard: what is lost at most for each actor if all machines stop.
         **options: of `Segmenter`: weights, device, precision, clip, multimask_output, max_pixels, cache_dir, verify.
+
+    Returns:
+        The number of images that this run did.
 
     Raises:
         MissingPackageError: Ray is not installed.
         ValueError: `out` has shards that were made with other options.
     """
     ray_data = require("ray.data")
-    from ray.data.checkpoint import CheckpointConfig
-
-    out = Path(out).absolute()
+    manifest, out = Path(manifest).absolute(), Path(out).absolute()
     _check_options(out, options)
-    context = ray_data.DataContext.get_current()
-    before, context.checkpoint_config = (
-        context.checkpoint_config,
-        CheckpointConfig(id_column="id", checkpoint_path=str(out / "checkpoint"), delete_checkpoint_on_success=False),
+    groups = [{"group": group} for group, name in _groups(manifest) if not (out / SHARDS / name).exists()]
+    if not groups:
+        return 0
+    # A group is a block, and so a task of its own.
+    done = ray_data.from_items(groups, override_num_blocks=len(groups)).map_batches(
+        Worker,
+        fn_constructor_kwargs={"manifest": str(manifest), "out": str(out), **options},
+        batch_size=1,
+        compute=ray_data.ActorPoolStrategy(size=actors),
+        num_cpus=cpus,
+        num_gpus=gpus,
     )
-    try:
-        count = require("pyarrow.parquet").read_metadata(manifest).num_rows
-        rows = ray_data.read_parquet(str(manifest), override_num_blocks=max(1, -(-count // images_per_shard)))
-        rows.map_batches(
-            Worker,
-            fn_constructor_kwargs=options,
-            batch_size=IMAGES_PER_BATCH,
-            batch_format="pyarrow",
-            compute=ray_data.ActorPoolStrategy(size=actors),
-            num_cpus=cpus,
-            num_gpus=gpus,
-        ).write_parquet(str(out / "shards"), mode="append")
-    finally:
-        context.checkpoint_config = before
+    return sum(int(row["images"]) for row in done.iter_rows())
 
 
 class Worker:
-    """What an actor runs: a `Segmenter` on rows of a manifest.
+    """What an actor runs: a `Segmenter` on row groups of a manifest.
 
     Args:
+        manifest: Parquet file.
+        out: folder of the run.
         **options: of `Segmenter`.
     """
 
-    def __init__(self, **options: Any):
+    def __init__(self, manifest: str, out: str, **options: Any):
+        self.manifest, self.out = manifest, Path(out)
         self.segmenter = Segmenter(**options)
 
-    def __call__(self, batch: Any) -> Any:
-        """Return the rows of a table with their records."""
-        arrow = require("pyarrow")
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
+        """Make the shards of the row groups in `group`, and return how many `images` each has."""
+        return {"images": [self._write_shard(int(group)) for group in batch["group"]]}
+
+    def _write_shard(self, group: int) -> int:
+        arrow, parquet = require("pyarrow"), require("pyarrow.parquet")
         texts = [(name, arrow.string()) for name in ("id", "sample_id", "failure")]
         sizes = [(name, arrow.int64()) for name in ("height", "width")]
         lists = [(name, arrow.list_(arrow.string())) for name in ("label_ids", "records")]
-        rows = [label_row(row, self.segmenter) for row in batch.to_pylist()]
-        return arrow.Table.from_pylist(rows, schema=arrow.schema([*texts, *sizes, *lists]))
+        wanted = parquet.ParquetFile(self.manifest).read_row_group(group).to_pylist()
+        table = arrow.Table.from_pylist(
+            [label_row(row, self.segmenter) for row in wanted], schema=arrow.schema([*texts, *sizes, *lists])
+        )
+        shard = self.out / SHARDS / _shard_name([row["id"] for row in wanted])
+        unfinished = shard.with_name(f"{uuid.uuid4().hex}.unfinished")
+        shard.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            parquet.write_table(table, unfinished)
+            os.replace(unfinished, shard)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return len(wanted)
 
 
 def label_row(row: Row, segmenter: Segmenter) -> Row:
@@ -137,11 +143,22 @@ def read_shards(out: str | Path) -> Iterator[Row]:
         FileNotFoundError: there are none.
     """
     parquet = require("pyarrow.parquet")
-    shards = sorted((Path(out) / "shards").glob("*.parquet"))
+    shards = sorted((Path(out) / SHARDS).glob("*.parquet"))
     if not shards:
         raise FileNotFoundError(f"out must be a folder with the shards of a run, got {str(out)!r} with none.")
     for shard in shards:
         yield from parquet.read_table(shard).to_pylist()
+
+
+def _groups(manifest: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number of each row group and the name of its shard."""
+    file = require("pyarrow.parquet").ParquetFile(manifest)
+    for group in range(file.num_row_groups):
+        yield group, _shard_name(file.read_row_group(group, columns=["id"])["id"].to_pylist())
+
+
+def _shard_name(ids: list[str]) -> str:
+    return f"{digest(ids)}.parquet"
 
 
 def _check_options(out: Path, options: dict[str, Any]) -> None:

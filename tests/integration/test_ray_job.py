@@ -66,20 +66,20 @@ def kill_a_worker(shards, killed):
     for process in psutil.process_iter(["cmdline"]):
         if any("MapWorker" in part for part in process.info["cmdline"] or ()):
             os.kill(process.pid, signal.SIGKILL)
-            killed.append(process.pid)
+            killed.append(len(list(shards.glob("*.parquet"))))
             return
 
 
 def test_actors_make_what_a_plain_run_makes_though_one_is_killed(cluster, coco):
     folder = coco.parent
     label_coco(coco, folder, folder / "plain.json", progress=False, **SETTINGS)
-    assert write_coco_manifest(coco, folder, folder / "manifest.parquet") == 12
+    assert write_coco_manifest(coco, folder, folder / "manifest.parquet", images_per_shard=2) == 12
     killed = []
     killer = threading.Thread(target=kill_a_worker, args=(folder / "ray" / "shards", killed), daemon=True)
     killer.start()
-    label_manifest(folder / "manifest.parquet", folder / "ray", actors=2, images_per_shard=2, **SETTINGS)
+    assert label_manifest(folder / "manifest.parquet", folder / "ray", actors=2, **SETTINGS) == 12
     killer.join()
-    assert len(killed) == 1
+    assert killed == [1]  # shards that were there, of 6
     report = merge_coco(coco, folder / "ray", folder / "ray.json")
     plain, merged = (json.loads((folder / name).read_text()) for name in ("plain.json", "ray.json"))
     assert report.failed == 2
@@ -90,11 +90,14 @@ def test_actors_make_what_a_plain_run_makes_though_one_is_killed(cluster, coco):
         assert b["predicted_iou"] == pytest.approx(a["predicted_iou"], abs=1e-5)
         assert b["stability_score"] == pytest.approx(a["stability_score"], abs=1e-5)
 
-    # Again: all is done, nothing is added. Other options want another folder.
+    # Again: what is missing is done, and nothing else. Other options want another folder.
+    assert label_manifest(folder / "manifest.parquet", folder / "ray", **SETTINGS) == 0
     shards = sorted((folder / "ray" / "shards").iterdir())
-    label_manifest(folder / "manifest.parquet", folder / "ray", actors=1, **SETTINGS)
-    assert len(list(read_shards(folder / "ray"))) == 12
+    assert len(shards) == 6
+    shards[2].unlink()
+    assert label_manifest(folder / "manifest.parquet", folder / "ray", **SETTINGS) == 2
     assert sorted((folder / "ray" / "shards").iterdir()) == shards
+    assert len(list(read_shards(folder / "ray"))) == 12
     with pytest.raises(ValueError, match="one set of options"):
         label_manifest(folder / "manifest.parquet", folder / "ray", clip=False, **SETTINGS)
 
@@ -106,10 +109,9 @@ def plain(label) -> str:
     return repr({key: round(value, 5) if isinstance(value, float) else value for key, value in found.items()})
 
 
-def label_here(manifest, out, name="0"):
+def label_here(manifest, out):
     """Do in this process what an actor does."""
-    (out / "shards").mkdir(parents=True, exist_ok=True)
-    parquet.write_table(Worker(**SETTINGS)(parquet.read_table(manifest)), out / "shards" / f"{name}.parquet")
+    Worker(str(manifest), str(out), **SETTINGS)({"group": np.arange(parquet.read_metadata(manifest).num_row_groups)})
 
 
 @pytest.mark.parametrize("options", [{}, {"box": "prompt"}, {"confidence": "predicted_iou"}])
@@ -164,7 +166,7 @@ def test_what_has_changed_since_is_not_merged(make_dataset, tmp_path):
     assert dataset.first().masks is None
     # In place, and with the shards of a second run beside those of the first.
     write_manifest(dataset, tmp_path / "manifest.parquet", prompt_field="boxes")
-    label_here(tmp_path / "manifest.parquet", tmp_path / "out", "1")
+    label_here(tmp_path / "manifest.parquet", tmp_path / "out")
     report = merge_into_dataset(dataset, tmp_path / "out", prompt_field="boxes", label_field="boxes", in_place=True)
     assert (report.masks, report.failed) == (2, [])
     assert all(sample.boxes.detections[0].mask is not None for sample in dataset)
