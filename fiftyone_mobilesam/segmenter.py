@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.report import NO_MASK
 from mobilesam import EmbeddingCache, MaskCrop, MobileSamError, Prompt, PromptError, SamPredictor, load_model, rle
 from mobilesam.boxes import clip_box, clip_region
@@ -55,6 +56,7 @@ class Segmenter:
         cache_dir: str | Path | None = None,
         verify: bool = True,
     ):
+        Options(clip=clip, multimask_output=multimask_output)  # checks them
         sam = load_model(weights, device=device, verify=verify)
         cache = None if cache_dir is None else EmbeddingCache(cache_dir)
         self.predictor = SamPredictor(sam, fast=True, precision=usable_precision(sam, precision), cache=cache)

@@ -296,6 +296,8 @@ def test_what_is_not_coco_is_an_error_before_anything_is_written(folder, content
 def test_wrong_settings_are_errors(folder):
     with pytest.raises(ValueError, match="segmentation must be"):
         run(folder, segmentation="png")
+    with pytest.raises(ValueError, match="clip must be"):
+        run(folder, clip=-1)
     with pytest.raises(ValueError, match="out must not be the input"):
         run(folder, name="in.json")
     with pytest.raises(NotADirectoryError, match="out must be in a folder"):
