@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fiftyone_mobilesam.zoo import MobileSAMModel
     from mobilesam import Results
 
-__all__ = ["__version__", "load_model", "to_detections"]
+__all__ = ["__version__", "label_coco", "load_model", "to_detections"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from mobilesam._version import __version__
 
         return __version__
+    if name == "label_coco":
+        from fiftyone_mobilesam.coco_job import label_coco
+
+        return label_coco
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -32,6 +36,7 @@ def load_model(
     *,
     device: str | None = None,
     precision: str = "fp32",
+    cache_dir: str | Path | None = None,
     verify: bool = True,
     **options: Any,
 ) -> "MobileSAMModel":
@@ -42,6 +47,8 @@ def load_model(
         device: where to run, such as "cpu" or "cuda:0". Default: a GPU if there is one.
         precision: "fp32"; "bf16" is faster, with masks that differ by about 1% of their area; "auto" for bf16 where
             the device multiplies it.
+        cache_dir: folder for image embeddings, so that a second run over the same images costs the decoder's time
+            only; 10 GiB at most, see `mobilesam.EmbeddingCache`.
         verify: test the model on a known image first.
         **options: defaults for every run, see `fiftyone_mobilesam.options.Options`; the keywords of `apply_model`
             come before them.
@@ -64,7 +71,8 @@ def load_model(
     sam = mobilesam.load_model(weights, device=device, verify=verify)
     if verify:
         precision = usable_precision(sam, precision)
-    return MobileSAMModel(mobilesam.SamPredictor(sam, fast=True, precision=precision), defaults)
+    cache = None if cache_dir is None else mobilesam.EmbeddingCache(cache_dir)
+    return MobileSAMModel(mobilesam.SamPredictor(sam, fast=True, precision=precision, cache=cache), defaults)
 
 
 def to_detections(result: "Results") -> "fo.Detections":

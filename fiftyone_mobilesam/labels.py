@@ -8,6 +8,7 @@ import numpy as np
 
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import PromptRecord
+from fiftyone_mobilesam.report import NO_MASK
 from mobilesam import MaskCrop, Results
 from mobilesam.boxes import Region, snap_outward, tight_region
 from mobilesam.utils.amg import remove_small_regions
@@ -19,7 +20,6 @@ ATTRIBUTES = {
     "stability_score": fo.FloatField,
     "failure": fo.StringField,
 }
-NO_MASK = "The model found no pixel of an object for this prompt. Move or enlarge the box, or add a point."
 
 
 def new_detection(

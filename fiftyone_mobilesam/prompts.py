@@ -9,7 +9,7 @@ import numpy as np
 
 from fiftyone_mobilesam.options import Options
 from mobilesam import Prompt, PromptError
-from mobilesam.boxes import Region, clip_box, snap_outward
+from mobilesam.boxes import Region, clip_box, clip_region
 
 BOX_LABELS = (fo.Detection, fo.Polyline)
 LIST_LABELS = {fo.Detections: "detections", fo.Keypoints: "keypoints", fo.Polylines: "polylines"}
@@ -37,12 +37,8 @@ class PromptRecord:
 
     def region(self, options: Options, *, original_hw: tuple[int, int]) -> Region | None:
         """Return the whole pixels the mask is clipped to, or None for the whole image."""
-        if self.prompt is None or self.prompt.box is None or options.clip is False:
-            return None
-        x0, y0, x1, y1 = self.prompt.box
-        grow = 0.0 if options.clip is True else float(options.clip)
-        dx, dy = (x1 - x0) * grow, (y1 - y0) * grow
-        return snap_outward(np.array([x0 - dx, y0 - dy, x1 + dx, y1 + dy]), original_hw=original_hw)
+        box = None if self.prompt is None else self.prompt.box
+        return clip_region(box, options.clip, original_hw=original_hw)
 
 
 def prompt_records(

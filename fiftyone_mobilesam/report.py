@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 SHOWN = 5
+NO_MASK = "The model found no pixel of an object for this prompt. Move or enlarge the box, or add a point."
 
 
 class RunStopped(Exception):  # noqa: N818

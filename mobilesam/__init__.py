@@ -12,6 +12,7 @@ _HOMES = {
     "Boxes": "results",
     "CheckpointError": "errors",
     "DownloadError": "errors",
+    "EmbeddingCache": "embedding_cache",
     "ExportError": "errors",
     "FieldError": "errors",
     "ImageEmbedding": "frames",

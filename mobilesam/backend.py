@@ -11,6 +11,8 @@ from mobilesam.fast_encoder import FastEncoder
 from mobilesam.heap import keep_heap
 from mobilesam.masks import WHOLE_TILE, Tile
 from mobilesam.modeling import Sam
+from mobilesam.products import fingerprint
+from mobilesam.weights import sha256_of_state
 
 PRECISIONS = ("fp32", "bf16", "auto")
 
@@ -45,6 +47,7 @@ class Backend:
         self.precision = precision
         self._encoder: FastEncoder | None = None
         self._decoder: FastDecoder | None = None
+        self._encoder_weights: tuple[list, str] | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -56,6 +59,14 @@ class Backend:
         if self.precision == "bf16":
             warnings.warn(f"{self.sam.device} does not multiply bfloat16; float32 is used, it is faster.", stacklevel=2)
         return torch.float32
+
+    @property
+    def encoder_name(self) -> str:
+        """What embeddings of two backends agree by, up to the device's rounding: weights, precision, path."""
+        found = fingerprint(self.sam.image_encoder)
+        if self._encoder_weights is None or self._encoder_weights[0] != found:
+            self._encoder_weights = found, sha256_of_state(self.sam.image_encoder.state_dict())
+        return f"{self._encoder_weights[1]} {self.dtype} {'fast' if self.fast else 'plain'}"
 
     @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> Tensor:

@@ -25,6 +25,22 @@ def snap_outward(box: np.ndarray, *, original_hw: tuple[int, int]) -> Region:
     return left, top, max(math.ceil(x1 - 1e-4), left + 1), max(math.ceil(y1 - 1e-4), top + 1)
 
 
+def clip_region(box: np.ndarray | None, clip: bool | float, *, original_hw: tuple[int, int]) -> Region | None:
+    """Return the whole pixels that the mask of a (4,) box prompt is cut to, or None for the whole image.
+
+    Args:
+        box: the prompt's, or None.
+        clip: True for the box itself, a number to grow it by that fraction of its size on each side, False not to cut.
+        original_hw: size of the image.
+    """
+    if box is None or clip is False:
+        return None
+    x0, y0, x1, y1 = box
+    grow = 0.0 if clip is True else float(clip)
+    dx, dy = (x1 - x0) * grow, (y1 - y0) * grow
+    return snap_outward(np.array([x0 - dx, y0 - dy, x1 + dx, y1 + dy]), original_hw=original_hw)
+
+
 def tight_region(mask: np.ndarray) -> Region:
     """Return the smallest region `(x0, y0, x1, y1)` that holds every true pixel of a (H, W) mask, zeros if none."""
     rows = np.flatnonzero(mask.any(axis=1))

@@ -1,6 +1,7 @@
 """Pixels from files, arrays, PIL images and tensors: always (H, W, 3) uint8 RGB, the right way up."""
 
 import glob
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,38 +15,30 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".g
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 EXIF_ORIENTATION = 274
+_OPENING = threading.Lock()
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray:
     """Read an image file.
 
     EXIF orientation is applied. Gray, palette, CMYK, 1-bit and alpha images become RGB, alpha being dropped. 16-bit
     images are shifted down from the smallest of 8, 10, 12, 14 and 16 bits that holds their brightest pixel, so that
     12-bit data in a 16-bit file is not black. Of several frames or pages the first is read.
 
+    Args:
+        path: of the file.
+        max_pixels: a larger image is refused before it is unpacked (16-bit colour TIFF: after), because a small file
+            can claim any size. Default: Pillow's limit, 179 million unless `PIL.Image.MAX_IMAGE_PIXELS` was changed.
+
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: the file is missing, empty, cut off, or not an image.
+        ImageError: the file is missing, empty, cut off, too large, or not an image.
     """
-    try:
-        with Image.open(path) as image:
-            if _is_deep_colour(image):
-                return _read_with_opencv(path, image.getexif().get(EXIF_ORIENTATION, 1))
-            _load_whole(image)
-            return to_rgb(image)
-    except FileNotFoundError as error:
-        raise ImageError(f"image must be a file, got {str(path)!r}, which does not exist. Check the path.") from error
-    except (UnidentifiedImageError, ImportError):
-        # 16-bit colour TIFF, for one. Where ultralytics is imported, its `Image.open` wants another package instead.
-        return _read_with_opencv(path, orientation=1)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
-        raise ImageError(
-            f"image must be a whole image file, got {str(path)!r}, which cannot be read ({error}). Fetch it again."
-        ) from error
+    array = _read(path, max_pixels)
+    _check_size(path, array.shape[1::-1], max_pixels)
+    return array
 
 
 def to_rgb(image: Any, *, array_format: str = "RGB") -> np.ndarray:
@@ -166,6 +159,51 @@ def find_files(source: str | Path) -> Iterator[str]:
     if not found:
         raise ImageError(f"source must hold images ({', '.join(IMAGE_SUFFIXES)}), got {source!r} with none.")
     yield from found
+
+
+def _read(path: str | Path, max_pixels: int | None) -> np.ndarray:
+    try:
+        with _open(path, max_pixels) as image:
+            _check_size(path, image.size, max_pixels)
+            if _is_deep_colour(image):
+                return _read_with_opencv(path, image.getexif().get(EXIF_ORIENTATION, 1))
+            _load_whole(image)
+            return to_rgb(image)
+    except FileNotFoundError as error:
+        raise ImageError(f"image must be a file, got {str(path)!r}, which does not exist. Check the path.") from error
+    except (UnidentifiedImageError, ImportError):
+        # 16-bit colour TIFF, for one. Where ultralytics is imported, its `Image.open` wants another package instead.
+        return _read_with_opencv(path, orientation=1)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"image must have {2 * Image.MAX_IMAGE_PIXELS:,} pixels at most, got {str(path)!r} with more ({error}). "
+            "If the file is meant to be so large, allow it with max_pixels."
+        ) from error
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
+        raise ImageError(
+            f"image must be a whole image file, got {str(path)!r}, which cannot be read ({error}). Fetch it again."
+        ) from error
+
+
+def _open(path: str | Path, max_pixels: int | None) -> Image.Image:
+    """Read the header of an image file; where a limit is given, Pillow's own does not count."""
+    with _OPENING:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = limit if max_pixels is None else None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_size(path: str | Path, size: tuple[int, ...], max_pixels: int | None) -> None:
+    if max_pixels is not None and size[0] * size[1] > max_pixels:
+        raise ImageError(
+            f"image must have {max_pixels:,} pixels at most, got {str(path)!r} of {size[0]} x {size[1]}. "
+            "If the file is meant to be so large, raise max_pixels."
+        )
 
 
 def _load_whole(image: Image.Image) -> None:

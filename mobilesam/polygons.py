@@ -28,15 +28,46 @@ def parts(mask: np.ndarray) -> list[dict[str, Any]]:
 def outline(mask: np.ndarray) -> np.ndarray:
     """Return one polygon around all parts of a mask (H, W) bool, holes filled: (K, 2) float32 xy pixels.
 
-    Parts are joined by a bridge without width between their nearest points, as YOLO's converters do.
+    Parts are joined by a bridge without width between near points, as YOLO's converters do.
     """
-    joined = None
-    for part in (part["outline"].astype(np.float32) for part in parts(mask)):
-        if joined is None:
-            joined = part
-            continue
-        distances = ((joined[:, None] - part[None]) ** 2).sum(-1)
-        i, j = np.unravel_index(distances.argmin(), distances.shape)
-        there = np.concatenate([part[j:], part[: j + 1]])
-        joined = np.concatenate([joined[: i + 1], there, joined[i:]])
-    return np.empty((0, 2), np.float32) if joined is None else joined
+    found = [part["outline"].astype(np.float32) for part in parts(mask)]
+    return _joined(found) if found else np.empty((0, 2), np.float32)
+
+
+def rings(mask: np.ndarray) -> tuple[list[np.ndarray], int]:
+    """Return a polygon for each part of a mask (H, W) bool, and the number of holes.
+
+    The polygons, (K, 2) int xy each, run along the edges of the pixels: a pixel (x, y) is the square from there to
+    (x + 1, y + 1), as in COCO. A hole is joined to its outline by a bridge without width. `pycocotools` draws exactly
+    the same mask again.
+    """
+    twice = np.repeat(np.repeat(mask, 2, axis=0), 2, axis=1)
+    found = parts(twice)
+    polygons = []
+    for part in found:
+        # Each pixel is two, so that a line of one pixel has two sides; 2x and 2x - 1 lie at the edge x.
+        loops = [(loop + 1) // 2 for loop in (part["outline"], *part["holes"])]
+        polygons.append(_joined([loop[(loop != np.roll(loop, 1, axis=0)).any(axis=1)] for loop in loops]))
+    return polygons, sum(len(part["holes"]) for part in found)
+
+
+def polygon_area(polygon: np.ndarray) -> float:
+    """Return the area inside a polygon (K, 2)."""
+    x, y = polygon.astype(np.float64).T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+
+
+def _joined(loops: list[np.ndarray]) -> np.ndarray:
+    """Join polygons to the first, each by a bridge there and back between near points."""
+    joined = loops[0]
+    for loop in loops[1:]:
+        j = 0
+        for _ in range(2):
+            i = _nearest(joined, loop[j])
+            j = _nearest(loop, joined[i])
+        joined = np.concatenate([joined[: i + 1], loop[j:], loop[: j + 1], joined[i:]])
+    return joined
+
+
+def _nearest(points: np.ndarray, point: np.ndarray) -> int:
+    return int(((points - point) ** 2).sum(axis=1).argmin())

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mobilesam.backend import Backend
 from mobilesam.boxes import Region
+from mobilesam.embedding_cache import EmbeddingCache
 from mobilesam.errors import ImageError, NoImageSetError
 from mobilesam.frames import ImageEmbedding
 from mobilesam.images import to_rgb
@@ -33,6 +34,7 @@ class SamPredictor:
             to ties, in a third of the time. Logits then differ from upstream's by up to 3e-4 instead of 1e-4.
         precision: "fp32"; "bf16" for the fast path with its large products in bfloat16, whose masks differ by about
             1% of their area; "auto" for bf16 where the device multiplies it, and the fast path in fp32 elsewhere.
+        cache: keeps image embeddings on disk.
 
     Raises:
         ValueError: an unknown `preprocess` or `precision`.
@@ -40,12 +42,21 @@ class SamPredictor:
     Source: the interface of Segment Anything's `predictor.py`.
     """
 
-    def __init__(self, sam_model: Sam, *, preprocess: str = "sam", fast: bool = False, precision: str = "fp32"):
+    def __init__(
+        self,
+        sam_model: Sam,
+        *,
+        preprocess: str = "sam",
+        fast: bool = False,
+        precision: str = "fp32",
+        cache: EmbeddingCache | None = None,
+    ):
         if preprocess not in TRANSFORMS:
             raise ValueError(f"preprocess must be one of {sorted(TRANSFORMS)}, got {preprocess!r}.")
         self.model = sam_model
         self.transform = TRANSFORMS[preprocess](sam_model.image_encoder.img_size)
         self.backend = Backend(sam_model, fast=fast, precision=precision)
+        self.cache = cache
         self._image: ImageEmbedding | None = None
 
     # ---- the image -------------------------------------------------------------------------------------------------
@@ -100,9 +111,14 @@ class SamPredictor:
         """
         if not images:
             return []
-        features = self.backend.encode_image(torch.stack([self._to_pixels(image) for image in images]))
+        if self.cache is None:
+            features = self._encode(images)
+        else:
+            model = f"{type(self.transform).__name__} {self.backend.encoder_name}"
+            arrays = self.cache.features(images, lambda missing: self._encode(missing).cpu().numpy(), model=model)
+            features = torch.from_numpy(np.stack(arrays)).to(self.device)
         return [
-            ImageEmbedding(feature.unsqueeze(0), image.shape[:2], self.transform.input_hw(image.shape[:2]))
+            ImageEmbedding(feature, image.shape[:2], self.transform.input_hw(image.shape[:2]))
             for feature, image in zip(features, images, strict=True)
         ]
 
@@ -302,6 +318,10 @@ class SamPredictor:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array.astype(np.float32), device=self.device)
+
+    def _encode(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Return the features of images, (B, 1, 256, 64, 64)."""
+        return self.backend.encode_image(torch.stack([self._to_pixels(image) for image in images])).unsqueeze(1)
 
     def _to_pixels(self, image: np.ndarray) -> Tensor:
         resized = torch.from_numpy(self.transform.apply_image(image))

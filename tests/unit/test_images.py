@@ -160,6 +160,26 @@ def test_a_wrong_array_says_what_was_expected(image, text):
         to_rgb(image)
 
 
+def test_the_limit_of_pixels_is_a_setting(tmp_path, monkeypatch):
+    path = save(tmp_path, "large.png", np.zeros((40, 50, 3), np.uint8))
+    assert read_image(path, max_pixels=2000).shape == (40, 50, 3)
+    with pytest.raises(ImageError, match=r"1,999 pixels at most, got .* of 50 x 40.*raise max_pixels"):
+        read_image(path, max_pixels=1999)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
+    with pytest.raises(ImageError, match=r"1,800 pixels at most, got .*allow it with max_pixels"):
+        read_image(path)
+    assert read_image(path, max_pixels=2000).shape == (40, 50, 3)
+    assert Image.MAX_IMAGE_PIXELS == 900
+
+
+def test_what_only_opencv_reads_is_limited_as_well(tmp_path):
+    path = tmp_path / "deep.tiff"
+    tifffile.imwrite(path, np.zeros((40, 50, 3), np.uint16), photometric="rgb")
+    assert read_image(path, max_pixels=2000).shape == (40, 50, 3)
+    with pytest.raises(ImageError, match="1,999 pixels at most"):
+        read_image(path, max_pixels=1999)
+
+
 def test_sources(tmp_path):
     for name in ("b.png", "a.png"):
         save(tmp_path, name, COLOUR)

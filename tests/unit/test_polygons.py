@@ -2,8 +2,9 @@
 
 import cv2
 import numpy as np
+import pytest
 
-from mobilesam.polygons import contours, outline, parts
+from mobilesam.polygons import contours, outline, parts, polygon_area, rings
 
 
 def ring_and_disc() -> np.ndarray:
@@ -38,3 +39,22 @@ def test_an_empty_mask_has_no_polygon():
     empty = np.zeros((5, 7), dtype=bool)
     assert parts(empty) == []
     assert outline(empty).shape == contours(empty).shape == (0, 2)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rings_are_drawn_as_the_same_mask_by_pycocotools(seed):
+    coco_mask = pytest.importorskip(
+        "pycocotools.mask", reason="pycocotools, which draws the polygons, is not installed"
+    )
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 60, 2)
+    blur = 2 * int(rng.integers(0, 4)) + 1
+    mask = cv2.GaussianBlur(rng.random((height, width)), (blur, blur), 0).reshape(height, width) > 0.5
+    mask[0, 0] = True
+    polygons, holes = rings(mask)
+    coco = [polygon.ravel().astype(float).tolist() for polygon in polygons]
+    drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(coco, int(height), int(width))))
+    np.testing.assert_array_equal(drawn, mask)
+    assert sum(map(polygon_area, polygons)) == mask.sum()
+    background = cv2.connectedComponents(np.pad(~mask, 1, constant_values=True).astype(np.uint8), connectivity=4)[0] - 1
+    assert (len(polygons), holes) == (cv2.connectedComponents(mask.astype(np.uint8))[0] - 1, background - 1)

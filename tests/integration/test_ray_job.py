@@ -1,0 +1,196 @@
+"""Ray Data's actors make the records of a plain run, a killed actor included. Takes some minutes."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import pytest
+from PIL import Image
+from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, keypoints
+
+from fiftyone_mobilesam import label_coco
+from fiftyone_mobilesam.manifest import write_coco_manifest, write_manifest
+from fiftyone_mobilesam.merge import merge_coco, merge_into_dataset
+from fiftyone_mobilesam.ray_job import Worker, label_manifest, read, read_shards
+from fiftyone_mobilesam.segmenter import Segmenter
+from mobilesam import FieldError
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mobilesam[ray]'")
+parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install 'mobilesam[ray]'")
+fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'mobilesam[ray]'")
+psutil = pytest.importorskip("psutil", reason="psutil, with which an actor is found and killed, is not installed")
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {"device": "cpu", "verify": False}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=200 * 2**20,
+        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "FIFTYONE_DATABASE_URI": "mongodb://nowhere"}},
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def coco(tmp_path):
+    images, annotations = [], []
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        centre = rng.uniform(80, 160, 2).tolist()
+        Image.fromarray(draw_scene([(centre, (50, 40))])).save(tmp_path / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "width": 320, "height": 240})
+        box = [centre[0] - 50, centre[1] - 40, 100, 80]
+        annotations.append({"id": i, "image_id": i, "category_id": 1, "bbox": box})
+    annotations.append({"id": 100, "image_id": 3, "category_id": 1, "bbox": [0, 0, -1, 5]})
+    images[5]["file_name"] = "missing.png"
+    path = tmp_path / "in.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}]}))
+    return path
+
+
+def kill_a_worker(shards, killed):
+    """Kill an actor as soon as the first shard is there."""
+    while not list(shards.glob("*.parquet")):
+        time.sleep(0.02)
+    for process in psutil.process_iter(["cmdline"]):
+        if any("MapWorker" in part for part in process.info["cmdline"] or ()):
+            os.kill(process.pid, signal.SIGKILL)
+            killed.append(len(list(shards.glob("*.parquet"))))
+            return
+
+
+def test_actors_make_what_a_plain_run_makes_though_one_is_killed(cluster, coco):
+    folder = coco.parent
+    label_coco(coco, folder, folder / "plain.json", progress=False, **SETTINGS)
+    assert write_coco_manifest(coco, folder, folder / "manifest.parquet", images_per_shard=2) == 12
+    killed = []
+    killer = threading.Thread(target=kill_a_worker, args=(folder / "ray" / "shards", killed), daemon=True)
+    killer.start()
+    assert label_manifest(folder / "manifest.parquet", folder / "ray", actors=2, **SETTINGS) == 12
+    killer.join()
+    assert killed == [1]  # shards that were there, of 6
+    report = merge_coco(coco, folder / "ray", folder / "ray.json")
+    plain, merged = (json.loads((folder / name).read_text()) for name in ("plain.json", "ray.json"))
+    assert report.failed == 2
+    for a, b in zip(plain["annotations"], merged["annotations"], strict=True):
+        if a["failure"] is not None and "missing.png" in a["failure"]:
+            a["failure"] = b["failure"] = None
+        assert {**b, "predicted_iou": a["predicted_iou"], "stability_score": a["stability_score"]} == a
+        assert b["predicted_iou"] == pytest.approx(a["predicted_iou"], abs=1e-5)
+        assert b["stability_score"] == pytest.approx(a["stability_score"], abs=1e-5)
+
+    # Again: what is missing is done, and nothing else. Other options want another folder.
+    assert label_manifest(folder / "manifest.parquet", folder / "ray", **SETTINGS) == 0
+    shards = sorted((folder / "ray" / "shards").iterdir())
+    assert len(shards) == 6
+    shards[2].unlink()
+    assert label_manifest(folder / "manifest.parquet", folder / "ray", **SETTINGS) == 2
+    assert sorted((folder / "ray" / "shards").iterdir()) == shards
+    assert len(list(read_shards(folder / "ray"))) == 12
+    with pytest.raises(ValueError, match="one set of options"):
+        label_manifest(folder / "manifest.parquet", folder / "ray", clip=False, **SETTINGS)
+
+
+def plain(label) -> str:
+    """Describe all of a label but its id, scores to 5 digits; as text, in which NaN is NaN."""
+    found = label.to_dict()
+    found.pop("_id")
+    return repr({key: round(value, 5) if isinstance(value, float) else value for key, value in found.items()})
+
+
+def label_here(manifest, out):
+    """Do in this process what an actor does."""
+    Worker(str(manifest), str(out), **SETTINGS)({"group": np.arange(parquet.read_metadata(manifest).num_row_groups)})
+
+
+@pytest.mark.parametrize("options", [{}, {"box": "prompt"}, {"confidence": "predicted_iou"}])
+def test_merged_labels_are_those_of_apply_model(model, make_dataset, tmp_path, options):
+    odd = detections(ellipse_box(*LEFT), [2, 2, 0.1, 0.1], [0.1, 0.1, float("nan"), 0.1], [-0.2, 0.1, 0.5, 1.5])
+    odd.detections[0].instance = fo.Instance()
+    odd.detections[3]["colour"] = "red"
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    dataset = make_dataset(
+        {"boxes": odd, "points": keypoints([(90, 120)], [(240, 100), (5000, 5)], [(5000, 5)])},
+        {"boxes": detections(ellipse_box(*RIGHT), confidence=0.4, tags=["x"], index=3)},
+        {"boxes": fo.Detections()},
+        {"boxes": None},
+        {"boxes": detections([0, 0, 1, 1]), "filepath": str(tmp_path / "broken.jpg")},
+    )
+    for field in ("boxes", "points"):
+        dataset.apply_model(model, label_field=f"{field}_plain", prompt_field=field, **options)
+        assert write_manifest(dataset, tmp_path / "manifest.parquet", prompt_field=field) == 5
+        label_here(tmp_path / "manifest.parquet", tmp_path / field)
+        how = {"prompt_field": field, "label_field": f"{field}_ray", **options}
+        report = merge_into_dataset(dataset, tmp_path / field, **how)
+        assert (report.masks, len(report.failed)) == (model.last_run.masks, len(model.last_run.failed))
+        assert {f.reason for f in report.failed} == {f.reason for f in model.last_run.failed}
+        dataset.reload()
+        schema = dataset.get_field_schema(flat=True)
+        for name in ("predicted_iou", "stability_score", "failure", "prompt_id"):
+            path = f"{field}_plain.detections.{name}"
+            assert type(schema[path.replace("plain", "ray")]) is type(schema[path])
+        first = {}
+        for sample in dataset:
+            expected, merged = sample[f"{field}_plain"], sample[f"{field}_ray"]
+            assert (expected is None) == (merged is None)
+            first[sample.id] = merged and [label.id for label in merged.detections]
+            if expected is not None:
+                assert list(map(plain, merged.detections)) == list(map(plain, expected.detections))
+        merge_into_dataset(dataset, tmp_path / field, **how)
+        dataset.reload()
+        for sample in dataset:  # the same labels, not others like them
+            merged = sample[f"{field}_ray"]
+            assert (merged and [label.id for label in merged.detections]) == first[sample.id]
+
+
+def test_what_has_changed_since_is_not_merged(make_dataset, tmp_path):
+    dataset = make_dataset({"boxes": detections(ellipse_box(*LEFT))}, {"boxes": detections(ellipse_box(*LEFT))})
+    write_manifest(dataset, tmp_path / "manifest.parquet", prompt_field="boxes")
+    label_here(tmp_path / "manifest.parquet", tmp_path / "out")
+    sample = dataset.first()
+    sample.boxes.detections[0].bounding_box = ellipse_box(*RIGHT)
+    sample.save()
+    report = merge_into_dataset(dataset, tmp_path / "out", prompt_field="boxes", label_field="masks")
+    assert (report.masks, [failure.sample_id for failure in report.failed]) == (1, [sample.id])
+    assert dataset.first().masks is None
+    # In place, and with the shards of a second run beside those of the first.
+    write_manifest(dataset, tmp_path / "manifest.parquet", prompt_field="boxes")
+    label_here(tmp_path / "manifest.parquet", tmp_path / "out")
+    report = merge_into_dataset(dataset, tmp_path / "out", prompt_field="boxes", label_field="boxes", in_place=True)
+    assert (report.masks, report.failed) == (2, [])
+    assert all(sample.boxes.detections[0].mask is not None for sample in dataset)
+
+
+def test_wrong_input_is_an_error_before_anything_is_done(make_dataset, tmp_path):
+    dataset = make_dataset({"boxes": detections(ellipse_box(*LEFT))})
+    with pytest.raises(FieldError, match="prompt_field must name"):
+        write_manifest(dataset, tmp_path / "manifest.parquet")
+    with pytest.raises(FieldError, match="samples must be"):
+        write_manifest(dataset.to_patches("boxes"), tmp_path / "manifest.parquet", prompt_field="boxes")
+    with pytest.raises(FileNotFoundError, match="shards of a run"):
+        merge_into_dataset(dataset, tmp_path, prompt_field="boxes", label_field="masks")
+    assert not (tmp_path / "manifest.parquet").exists()
+
+
+def test_images_lie_wherever_fsspec_reads(tmp_path):
+    segmenter, image = Segmenter(**SETTINGS), draw_scene([LEFT])
+    Image.fromarray(image).save(tmp_path / "a.png")
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/bucket/a b.png", (tmp_path / "a.png").read_bytes())
+    memory.pipe("/bucket/broken.png", b"no image")
+    assert np.array_equal(read("memory://bucket/a b.png", segmenter), image)
+    assert np.array_equal(read(f"file://{tmp_path / 'a.png'}", segmenter), image)
+    assert "got 'memory://bucket/broken.png' of 8 bytes" in read("memory://bucket/broken.png", segmenter)
+    assert "memory://bucket/missing.png" in read("memory://bucket/missing.png", segmenter)
+    assert "nothing://a.png" in read("nothing://a.png", segmenter)
