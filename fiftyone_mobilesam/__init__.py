@@ -64,7 +64,7 @@ def load_model(
     sam = mobilesam.load_model(weights, device=device, verify=verify)
     if verify:
         precision = usable_precision(sam, precision)
-    return MobileSAMModel(sam, defaults, precision=precision)
+    return MobileSAMModel(mobilesam.SamPredictor(sam, fast=True, precision=precision), defaults)
 
 
 def to_detections(result: "Results") -> "fo.Detections":

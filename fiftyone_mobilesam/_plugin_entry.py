@@ -1,7 +1,17 @@
 """What FiftyOne's App executes again on every request: so no state here, and no import that brings torch."""
 
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+
+if find_spec("fiftyone_mobilesam") is None:  # the plugin's folder is a checkout, and the package is not installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def register(plugin: Any) -> None:
-    """Register nothing yet: the plugin has a card and no operators."""
+    """Register the operators and panels, which `fiftyone.yml` lists too."""
+    from fiftyone_mobilesam.operators import OPERATORS, PANELS
+
+    for operator in (*OPERATORS, *PANELS):
+        plugin.register(operator)

@@ -8,7 +8,7 @@ import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam.options import Options
-from fiftyone_mobilesam.prompts import PROMPT_LABELS
+from fiftyone_mobilesam.prompts import LIST_LABELS, PROMPT_LABELS
 from mobilesam import FieldError
 
 FRAMES = "frames."
@@ -73,6 +73,14 @@ class Target:
             self.samples._source_collection._dataset.add_frame_field(name, **kind)
             dataset.add_sample_field(name, **kind)
 
+    def labels_of_other_prompts(self, sample_id: str, prompt_ids: set[str]) -> list[fo.Detection]:
+        """Return what the label field of a sample holds of other prompts, whatever the view hides of it."""
+        dataset = self.samples._dataset
+        if self.label_field not in dataset.get_field_schema():
+            return []
+        held = dataset[sample_id][self.label_field]
+        return [label for label in held.detections if _prompt_id(label) not in prompt_ids] if held else []
+
     def sync(self, sample_ids: list[str]) -> None:
         """Copy the labels of a frames or patches view to its source once more, after the run.
 
@@ -132,6 +140,11 @@ class Target:
             raise FieldError(
                 f"label_field must be new or a field of Detections, got {field!r} of another type. Use another name."
             )
+        if options.merge and (self.is_video or not prompts):
+            raise FieldError(
+                f"merge=True must go with prompts in images, got {'a video dataset' if prompts else 'no prompts'}. "
+                "Leave it out and use a new label_field."
+            )
         if exists and not prompts and not self._holds_everything(name):
             raise FieldError(
                 f"label_field must be new to segment everything, got {field!r}, whose labels would be overwritten. "
@@ -162,6 +175,16 @@ def label_fields(samples: SampleCollection, accepted: tuple = PROMPT_LABELS) -> 
     names = [] if samples.media_type == fo.core.media.VIDEO else list(samples.get_field_schema())
     names += [FRAMES + name for name in samples.get_frame_field_schema() or {}]
     return [name for name in names if _label_type(samples, name) in accepted]
+
+
+def labels_path(samples: SampleCollection, field: str) -> str:
+    """Return the path of the single labels in a field: `masks.detections`, or the field itself if it holds one."""
+    attribute = LIST_LABELS.get(_label_type(samples, field))
+    return field if attribute is None else f"{field}.{attribute}"
+
+
+def _prompt_id(label: fo.Label) -> str | None:
+    return label["prompt_id"] if label.has_field("prompt_id") else None
 
 
 def _label_type(samples: SampleCollection, path: str) -> type | None:

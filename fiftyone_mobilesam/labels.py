@@ -1,6 +1,7 @@
 """Masks -> FiftyOne labels: pixel-exact boxes, everything of the prompt kept, a reason where there is no mask."""
 
 import math
+from dataclasses import replace
 
 import fiftyone as fo
 import numpy as np
@@ -9,6 +10,7 @@ from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import PromptRecord
 from mobilesam import MaskCrop, Results
 from mobilesam.boxes import Region, snap_outward, tight_region
+from mobilesam.utils.amg import remove_small_regions
 
 # What this project adds to a label, and the field type each is declared with.
 ATTRIBUTES = {
@@ -60,6 +62,20 @@ def found_detection(crop: MaskCrop, *, original_hw: tuple[int, int]) -> fo.Detec
         predicted_iou=crop.iou_prediction,
         stability_score=crop.stability_score,
     )
+
+
+def cleaned(crop: MaskCrop, min_region_area: float) -> MaskCrop:
+    """Return a mask without holes and islands of fewer pixels. Its scores stay those of what the model said."""
+    if min_region_area <= 0 or not crop.mask.any():
+        return crop
+    rim = math.ceil(math.sqrt(min_region_area) / 2)  # wide enough that what is outside the mask is no small hole
+    mask, filled = remove_small_regions(np.pad(crop.mask, rim), min_region_area, "holes")
+    mask, removed = remove_small_regions(mask[rim:-rim, rim:-rim], min_region_area, "islands")
+    if not filled and not removed:
+        return crop
+    x0, y0, x1, y1 = tight_region(mask)
+    left, top = crop.region[:2]
+    return replace(crop, region=(left + x0, top + y0, left + x1, top + y1), mask=mask[y0:y1, x0:x1].copy())
 
 
 def detections_of(result: Results) -> fo.Detections:

@@ -24,6 +24,8 @@ class Options:
         confidence: what the output's `confidence` is: "prompt", copied, or "predicted_iou".
         point_confidence_thresh: keypoints below this confidence are left out.
         in_place: fill the masks of the prompt detections themselves; `label_field` must be the prompt field.
+        merge: keep what `label_field` holds of other prompts. Default: a sample's labels are replaced.
+        min_region_area: holes and islands of fewer pixels are filled and removed. 0 leaves masks as they are.
         everything: how to segment everything, as keywords of `SamAutomaticMaskGenerator`: {"points_per_side": 16}.
         on_error: "skip" to write a failure down and go on, "raise" to stop at the first one.
     """
@@ -37,6 +39,8 @@ class Options:
     confidence: str = "prompt"
     point_confidence_thresh: float = 0.25
     in_place: bool = False
+    merge: bool = False
+    min_region_area: int = 0
     everything: dict[str, Any] = field(default_factory=dict)
     on_error: str = "skip"
 
@@ -49,6 +53,10 @@ class Options:
             raise ValueError(f"clip must be True, False or a fraction such as 0.05, got {self.clip!r}.")
         if self.box == "prompt" and self.clip is not True:
             raise ValueError(f'box="prompt" must go with clip=True, got clip={self.clip!r}. Use box="mask".')
+        if not isinstance(self.min_region_area, (int, float)) or not self.min_region_area >= 0:
+            raise ValueError(f"min_region_area must be a number of pixels, 0 or more, got {self.min_region_area!r}.")
+        if self.merge and self.in_place:
+            raise ValueError("merge=True must go without in_place=True, which keeps all labels anyway. Leave one out.")
         if self.prompt_field and (self.box_prompt_field or self.point_prompt_field):
             raise ValueError(
                 "prompt_field must stand alone, got box_prompt_field or point_prompt_field as well. "

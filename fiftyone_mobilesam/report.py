@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 SHOWN = 5
 
 
+class RunStopped(Exception):  # noqa: N818
+    """The user stopped the run; what was done before is kept."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """One sample or one prompt that got no mask.

@@ -10,7 +10,7 @@ import fiftyone.core.models as fom
 import numpy as np
 
 from fiftyone_mobilesam.fields import FRAMES, Target
-from fiftyone_mobilesam.labels import fill, found_detection, new_detection
+from fiftyone_mobilesam.labels import cleaned, fill, found_detection, new_detection
 from fiftyone_mobilesam.loading import ImageLoader, LoadedImage, as_list
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import PromptRecord, prompt_records
@@ -21,7 +21,6 @@ from mobilesam import (
     MaskCrop,
     MobileSamError,
     PromptError,
-    Sam,
     SamAutomaticMaskGenerator,
     SamPredictor,
 )
@@ -57,17 +56,16 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
     and passes the samples, with the labels that are the prompts, along.
 
     Args:
-        sam: the network.
-        precision: "fp32", "bf16" or "auto", see `SamPredictor`.
+        predictor: the network, with what makes it fast.
         options: defaults for every run; the keywords of `apply_model` come before them.
 
     Attributes:
         last_run: the `RunReport` of the run that is going on or has ended.
     """
 
-    def __init__(self, sam: Sam, options: Options | None = None, *, precision: str = "fp32"):
+    def __init__(self, predictor: SamPredictor, options: Options | None = None):
         super().__init__()
-        self.predictor = SamPredictor(sam, fast=True, precision=precision)
+        self.predictor = predictor
         self.config = options or Options()
         self.last_run = RunReport()
         self._options = self.config
@@ -259,7 +257,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
                 best_only=True,
             )
             for i, (best,) in zip(usable, candidates, strict=True):
-                crops[i] = best
+                crops[i] = cleaned(best, self._options.min_region_area)
         return crops
 
     def _label(self, job: Job, crops: list[MaskCrop | None]) -> fo.Label:
@@ -279,6 +277,9 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
                 self._book(Failure(job.sample.id, record.label.id, _filepath(job.sample), detection["failure"]))
         if self._options.in_place:
             return job.sample[self._options.prompt_field.removeprefix(FRAMES)]
+        if self._options.merge and self._target is not None:
+            replaced = {detection["prompt_id"] for detection in detections}
+            detections = self._target.labels_of_other_prompts(job.sample.id, replaced) + detections
         return fo.Detections(detections=detections)
 
     def _fail(self, job: Job, error: Exception) -> None:

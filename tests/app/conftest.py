@@ -1,175 +1,140 @@
-"""Fixtures that drive the real App on 127.0.0.1 in headless Chromium, with no network beyond it.
+"""FiftyOne's real App with our plugin, driven in headless Chromium that reaches nothing but this machine."""
 
-    def test_something(app, browser, make_dataset):
-        browser.open_dataset(make_dataset({}).name)
-        browser.run_operator("Segment with MobileSAM")
-        browser.click(css="[data-cy='some-button']")
-        browser.screenshot("what_was_seen")
-
-Screenshots go to `test_artifacts/`; a failing test leaves one by itself.
-"""
-
-import importlib.util
 import os
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import fiftyone as fo
 import pytest
-from servers import SECONDS, answers, free_port, until
 
 ROOT = Path(__file__).resolve().parents[2]
-ARTIFACTS = ROOT / "test_artifacts"
-PLUGIN = "@mobilesam/fiftyone-mobilesam"
+ARTEFACTS = ROOT / "tests" / "artefacts"
 FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--window-size=1500,950",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
+    "--headless=new --no-sandbox --window-size=1400,900 --hide-scrollbars --use-gl=angle --use-angle=swiftshader "
+    "--enable-unsafe-swiftshader"
+).split()
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory) -> Iterator[SimpleNamespace]:
-    """The App's server with this checkout as a plugin: `url`, `log`, `plugins_dir`."""
-    fiftyone = importlib.util.find_spec("fiftyone")
-    if fiftyone is None:
-        pytest.skip("fiftyone is not installed")
-    folder, port = tmp_path_factory.mktemp("app"), free_port()
-    link = folder / "plugins" / PLUGIN
-    link.parent.mkdir(parents=True)
-    link.symlink_to(ROOT, target_is_directory=True)
-    settings = {"FIFTYONE_PLUGINS_DIR": str(folder / "plugins"), "XDG_CACHE_HOME": str(folder / "cache")}
-    command = [sys.executable, "-W", "ignore", "main.py", "--address", "127.0.0.1", "--port", str(port)]
-    log = folder / "app.log"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            command,
-            cwd=Path(fiftyone.origin).parent / "server",
-            env=os.environ | settings,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        until(lambda: answers(url), lambda: f"the App did not start:\n{log.read_text()[-3000:]}")
-        yield SimpleNamespace(url=url, log=log, plugins_dir=folder / "plugins")
-    finally:
-        server.terminate()
-        server.wait()
+def app(tmp_path_factory) -> str:
+    """The App's server with the checkout as a plugin; gives its address."""
+    plugins = tmp_path_factory.mktemp("plugins")
+    (plugins / "@mobilesam").mkdir()
+    (plugins / "@mobilesam" / "fiftyone-mobilesam").symlink_to(ROOT)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = Path(fo.__file__).parent / "server"
+    environment = {**os.environ, "FIFTYONE_PLUGINS_DIR": str(plugins), "HOME": str(tmp_path_factory.mktemp("home"))}
+    command = [sys.executable, "main.py", "--port", str(port), "--address", "127.0.0.1"]
+    process = subprocess.Popen(command, cwd=server, env=environment)
+    url = f"http://127.0.0.1:{port}"
+    wait_for(lambda: urllib.request.urlopen(url).status == 200, seconds=120)
+    yield url
+    process.terminate()
+    process.wait()
 
 
 @pytest.fixture(scope="session")
-def driver():
-    """Headless Chromium."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    chromedriver = shutil.which("chromedriver")
-    for name, path in (("chromium", chromium), ("chromedriver", chromedriver)):
-        if path is None:
-            pytest.skip(f"{name} is not installed: apt-get install chromium chromium-driver")
+def chromium() -> Any:
+    """Headless Chromium, cut off from every other machine."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, which drives the browser, is not installed")
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in FLAGS:
+    options.binary_location = binary
+    for flag in (*FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"):
         options.add_argument(flag)
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
-    no_advert = "localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')"  # it would cover the page
-    chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": no_advert})
-    yield chrome
-    chrome.quit()
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
 
 
 @pytest.fixture
-def browser(app, driver, request) -> Iterator["Browser"]:
-    """The browser at the App; leaves a screenshot when the test fails."""
-    window = Browser(driver, app.url)
-    failed_before = request.session.testsfailed
-    yield window
-    if request.session.testsfailed > failed_before:
-        window.screenshot(f"failed_{request.node.name}")
-    driver.get("about:blank")
+def page(app, chromium, request) -> "Page":
+    """A page of the App. What it looked like at the end is kept in `tests/artefacts`."""
+    page = Page(app, chromium)
+    yield page
+    page.screenshot(request.node.name)
 
 
-class Browser:
-    """What a user does in the App. Waits are for what is seen, never for the network: fonts fail offline."""
+class Page:
+    """What a user does in the App."""
 
-    def __init__(self, driver: Any, url: str):
-        self.driver = driver
+    def __init__(self, url: str, browser: Any):
         self.url = url
+        self.browser = browser
 
-    def open_dataset(self, name: str) -> None:
-        """Open a dataset's page and wait for its grid."""
-        self.driver.get(f"{self.url}/datasets/{name}")
-        self.find(css="[data-cy='looker'] canvas[canvas-loaded='true']")
+    def open(self, dataset: fo.Dataset) -> None:
+        """Open a dataset in the grid."""
+        self.browser.get(f"{self.url}/datasets/{dataset.name}")
+        self.wait('//*[@data-cy="fo-grid"]//*[starts-with(@data-cy, "looker")] | //canvas')
+        time.sleep(1)
+        for button in self.find('//button[text()="Dismiss"]'):
+            button.click()
 
     def open_sample(self) -> None:
         """Open the first sample of the grid."""
-        self.click(css="[data-cy='looker']")
-        self.find(css="[data-cy='modal']")
+        from selenium.webdriver import ActionChains
 
-    def find(self, *, css: str | None = None, text: str | None = None, seconds: float = SECONDS) -> Any:
-        """Wait for a visible element, by CSS selector or by its whole text."""
-        elements = until(lambda: self.visible(css=css, text=text), lambda: f"{css or text!r} did not appear", seconds)
-        return elements[0]
+        looker = self.wait('//*[starts-with(@data-cy, "looker")] | //canvas')
+        ActionChains(self.browser).move_to_element(looker).click().perform()
+        self.wait('//*[@data-cy="modal"]')
 
-    def visible(self, *, css: str | None = None, text: str | None = None) -> list[Any]:
-        """Return the visible elements now, innermost first when asked by text."""
-        from selenium.common.exceptions import StaleElementReferenceException
-        from selenium.webdriver.common.by import By
+    def find(self, xpath: str) -> list[Any]:
+        """Return what is visible."""
+        return [element for element in self.browser.find_elements("xpath", xpath) if element.is_displayed()]
 
-        try:
-            if css is not None:
-                found = self.driver.find_elements(By.CSS_SELECTOR, css)
-            else:
-                found = self.driver.find_elements(By.XPATH, f"//*[normalize-space(.)={text!r}]")[::-1]
-            return [element for element in found if element.is_displayed()]
-        except StaleElementReferenceException:  # the App has redrawn in between
-            return []
+    def wait(self, xpath: str, seconds: float = 60) -> Any:
+        """Wait until something is visible, and return the last such element, which lies on top."""
+        return wait_for(lambda: self.find(xpath), seconds, what=xpath)[-1]
 
-    def click(self, *, css: str | None = None, text: str | None = None, seconds: float = SECONDS) -> None:
-        """Wait for an element and click it, again if the App redraws it meanwhile."""
-        from selenium.common.exceptions import WebDriverException
+    def text(self, text: str, seconds: float = 60) -> Any:
+        """Wait for a text."""
+        return self.wait(f'//*[contains(text(), "{text}")]', seconds)
 
-        reason = None
+    def press(self, label: str) -> None:
+        """Press a button."""
+        self.wait(f'//button[normalize-space(.)="{label}"]').click()
 
-        def clicked() -> bool:
-            nonlocal reason
-            try:
-                self.find(css=css, text=text, seconds=1).click()
-            except (WebDriverException, AssertionError) as error:
-                reason = error
-            else:
-                return True
+    def press_icon(self, inside: str = "") -> None:
+        """Press our button over the grid, or in what `inside` selects."""
+        self.wait(f'{inside}//img[contains(@src, "fiftyone-mobilesam")]').click()
 
-        until(clicked, lambda: f"{css or text!r} could not be clicked: {reason}", seconds)
+    def run(self, operator: str) -> None:
+        """Choose an operator in the operator browser."""
+        from selenium.webdriver import ActionChains
 
-    def press(self, key: str) -> None:
-        """Press a key anywhere on the page."""
-        from selenium.webdriver.common.action_chains import ActionChains
-
-        ActionChains(self.driver).send_keys(key).perform()
-
-    def run_operator(self, label: str) -> None:
-        """Choose an operator by its label in the operator browser, which opens at the backtick key.
-
-        An operator with a form shows it: fill it in and click `Execute`.
-        """
-        self.press("`")
-        self.find(css="[data-cy='operators-browser-search']").send_keys(label)
-        self.click(text=label)
+        ActionChains(self.browser).send_keys("`").perform()
+        field = self.wait('//input[contains(@placeholder, "operators")]')
+        field.send_keys(operator)
+        self.wait(f'//*[contains(text(), "{operator}")]').click()
 
     def screenshot(self, name: str) -> Path:
-        """Save what is seen now."""
-        ARTIFACTS.mkdir(exist_ok=True)
-        path = ARTIFACTS / f"{name}.png"
-        self.driver.save_screenshot(str(path))
+        """Keep what the page looks like."""
+        ARTEFACTS.mkdir(exist_ok=True)
+        path = ARTEFACTS / f"{name}.png"
+        self.browser.save_screenshot(str(path))
         return path
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60, *, what: str = "the condition") -> Any:
+    """Call a function until it gives something; errors count as nothing. Raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if found := condition():
+                return found
+        except Exception:
+            pass
+        time.sleep(0.2)
+    raise TimeoutError(f"{what} did not come within {seconds} s")

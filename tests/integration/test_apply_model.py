@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from scenes import LEFT, RIGHT, detections, ellipse_box, ellipse_mask, full_mask, iou, keypoints
 
 import fiftyone_mobilesam as fom
-from mobilesam import FieldError
+from mobilesam import FieldError, SamPredictor
 
 BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
 
@@ -174,7 +174,7 @@ def test_options_of_the_model_are_defaults_of_the_call(sam, make_dataset):
     from fiftyone_mobilesam.options import Options
     from fiftyone_mobilesam.zoo import MobileSAMModel
 
-    model = MobileSAMModel(sam, Options(prompt_field="detections", confidence="predicted_iou"))
+    model = MobileSAMModel(SamPredictor(sam, fast=True), Options(prompt_field="detections", confidence="predicted_iou"))
     dataset = make_dataset({"detections": detections(BOXES[0]), "other": detections(*BOXES)})
     dataset.apply_model(model, label_field="masks")
     assert dataset.first().masks.detections[0].confidence is not None

@@ -1,0 +1,154 @@
+"""Operators on runs that are going on or have ended: stop, show, undo; and the model's memory."""
+
+from typing import Any
+
+from fiftyone import operators as foo
+from fiftyone.operators import types
+
+from fiftyone_mobilesam.operators import _progress as progress
+from fiftyone_mobilesam.operators._result import count
+from fiftyone_mobilesam.provenance import labels_of_run, list_runs, undo_run
+
+
+class StopRun(foo.Operator):
+    """Stop a run that is going on in this App."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """Only the button of a running segmentation calls it."""
+        return foo.OperatorConfig(
+            name="stop_run", label="Stop the MobileSAM run", unlisted=True, risk_level=types.RiskLevel.LOW
+        )
+
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        """Stop after the current images."""
+        return {"stopping": progress.stop(str(ctx.params.get("token")))}
+
+
+class ShowRun(foo.Operator):
+    """Show the labels of a run in the grid, and nothing else in its field."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """A button of a run's result."""
+        return foo.OperatorConfig(
+            name="show_run", label="Show the masks of a MobileSAM run", unlisted=True, risk_level=types.RiskLevel.LOW
+        )
+
+    def execute(self, ctx: Any) -> None:
+        """Set the view."""
+        ctx.ops.set_view(labels_of_run(ctx.dataset, ctx.params["run"]))
+        _say(ctx, "The grid now shows the masks of this run, and no others of its field.")
+
+
+class ShowFailures(foo.Operator):
+    """Show the samples in which something failed."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """A button of a run's result."""
+        return foo.OperatorConfig(
+            name="show_failures",
+            label="Show the failures of a MobileSAM run",
+            unlisted=True,
+            risk_level=types.RiskLevel.LOW,
+        )
+
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        """Set the view, and return the failures."""
+        failures = ctx.dataset.load_run_results(ctx.params["run"], cache=False).failures
+        ids = list(dict.fromkeys(failure["sample_id"] for failure in failures))
+        ctx.ops.set_view(ctx.dataset.select(ids))
+        _say(ctx, f"The grid now shows {count(len(ids), 'image')} with failures.")
+        return {"failures": failures}
+
+
+def _say(ctx: Any, text: str) -> None:
+    """Show a text in place of the window that covers the grid."""
+    outputs = types.Object()
+    outputs.md(text, name="text")
+    ctx.ops.show_output(types.Property(outputs).to_json(), {})
+
+
+class UndoRun(foo.Operator):
+    """Remove exactly what a run wrote."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """Listed, with a form."""
+        return foo.OperatorConfig(
+            name="undo_run",
+            label="Undo a MobileSAM run",
+            description="Remove exactly what a run wrote: by default the last one. Params: run (its key).",
+            dynamic=True,
+            risk_level=types.RiskLevel.HIGH,
+        )
+
+    def resolve_input(self, ctx: Any) -> types.Property:
+        """Choose the run, latest first, and see what goes."""
+        inputs, keys = types.Object(), list_runs(ctx.dataset)
+        view = types.PromptView(label="Undo a MobileSAM run", submit_button_label="Undo")
+        if not keys:
+            nothing = inputs.view("nothing", types.Notice(label="No MobileSAM run is recorded with this dataset."))
+            nothing.invalid, nothing.error_message = True, "There is nothing to undo."
+            return types.Property(inputs, view=view)
+        dropdown = types.DropdownView()
+        for key in keys:
+            config = ctx.dataset.get_run_info(key).config
+            dropdown.add_choice(key, label=f"{config.label_field}, {config.started}, {config.state}")
+        inputs.enum("run", dropdown.values(), default=keys[0], label="Run", view=dropdown)
+        key = ctx.params.get("run")
+        config = ctx.dataset.get_run_info(key if key in keys else keys[0]).config
+        what = (
+            f"The masks and scores that the run put into {config.label_field!r} are removed, and its boxes put back. "
+            "Masks that were there before it do not come back."
+            if config.settings.get("in_place")
+            else f"The labels that the run put into {config.label_field!r} are deleted. "
+            "Labels that it replaced do not come back."
+        )
+        inputs.view("what", types.Warning(label=what))
+        return types.Property(inputs, view=view)
+
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        """Undo it."""
+        result = undo_run(ctx.dataset, ctx.params.get("run"))
+        if not ctx.delegated:
+            ctx.trigger("reload_dataset")
+        return result
+
+    def resolve_output(self, ctx: Any) -> types.Property:
+        """Say what has gone."""
+        outputs = types.Object()
+        outputs.str("label_field", label="Field")
+        outputs.int("labels", label="Labels removed, or emptied in place")
+        return types.Property(outputs, view=types.View(label="Undone"))
+
+    def __call__(self, dataset: Any, run: str | None = None) -> dict[str, Any]:
+        """Undo a run from Python: see `fiftyone_mobilesam.provenance.undo_run`."""
+        return undo_run(dataset, run)
+
+
+class ReleaseModels(foo.Operator):
+    """Give the model's memory back."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """Listed."""
+        return foo.OperatorConfig(
+            name="release_models",
+            label="Release MobileSAM from memory",
+            description="Give the memory back that the model keeps between runs; the next run loads it again.",
+            risk_level=types.RiskLevel.LOW,
+        )
+
+    def execute(self, ctx: Any) -> dict[str, int]:
+        """Forget the models of this process."""
+        from fiftyone_mobilesam.models import release_models
+
+        return {"released": release_models()}
+
+    def resolve_output(self, ctx: Any) -> types.Property:
+        """Say how many there were."""
+        outputs = types.Object()
+        outputs.int("released", label="Models released")
+        return types.Property(outputs, view=types.View(label="MobileSAM"))

@@ -1,0 +1,412 @@
+"""The operators without a browser: forms, immediate and delegated runs, the App's messages, undo."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import numpy as np
+import pytest
+import yaml
+from fiftyone.operators.delegated import DelegatedOperationService
+from fiftyone.operators.executor import ExecutionError, Executor
+from fiftyone.operators.registry import OperatorRegistry
+from scenes import LEFT, RIGHT, detections, ellipse_box, ellipse_mask, full_mask, iou, keypoints
+
+from fiftyone_mobilesam.operators import OPERATORS, PANELS
+
+ROOT = Path(__file__).resolve().parents[2]
+BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
+OUTSIDE = [2, 2, 1, 1]
+
+
+@pytest.fixture
+def dataset(make_dataset) -> fo.Dataset:
+    """Three samples with two boxes and two keypoints each; the last box is outside its image."""
+    points = keypoints([LEFT[0]], [RIGHT[0]])
+    return make_dataset(
+        {"boxes": detections(*BOXES), "points": points, "tags": ["first"]},
+        {"boxes": detections(*BOXES), "points": points.copy()},
+        {"boxes": detections(BOXES[0], OUTSIDE), "points": points.copy()},
+    )
+
+
+@pytest.fixture(autouse=True)
+def console_bars():
+    """The App's runs switch the console's progress bars off, for their process."""
+    before = fo.config.show_progress_bars
+    yield
+    fo.config.show_progress_bars = before
+
+
+def run(plugin, name, dataset, *, params=None, **ctx):
+    return foo.execute_operator(plugin + name, {"dataset": dataset, **ctx}, params=params or {}).result
+
+
+def form(plugin, name, dataset, **params):
+    """Return the inputs of a form as JSON, by name."""
+    ctx = foo.ExecutionContext({"dataset_name": dataset.name, "params": params})
+    return foo.get_operator(plugin + name).resolve_type(ctx, "inputs").to_json()["type"]["properties"]
+
+
+def messages(plugin, name, dataset, **params):
+    """Return what the App is sent while an operator runs."""
+    request = {"dataset_name": dataset.name, "operator_uri": plugin + name, "params": params}
+    ctx = foo.ExecutionContext(request, executor=Executor())
+    lines = [message.to_json_line() for message in foo.get_operator(plugin + name).execute(ctx)]
+    return [json.loads(line)["body"] for line in lines]
+
+
+def contents(dataset) -> list[dict]:
+    """Return all that a dataset holds, but for the times."""
+    dataset.reload()
+    return [{k: v for k, v in s.to_dict().items() if k != "last_modified_at"} for s in dataset.iter_samples()]
+
+
+def test_the_card_lists_what_is_registered(plugin):
+    card = yaml.safe_load((ROOT / "fiftyone.yml").read_text())
+    assert card["operators"] == [operator().config.name for operator in OPERATORS]
+    assert card.get("panels", []) == [panel().config.name for panel in PANELS]
+    registry = OperatorRegistry()
+    assert registry.list_errors() == []
+    assert {operator.config.name for operator in registry.list_operators() if operator.uri.startswith(plugin)} >= set(
+        card["operators"]
+    )
+
+
+def test_forms_and_placements_bring_no_torch(plugin):
+    program = """
+import sys, fiftyone as fo, fiftyone.operators as foo
+from fiftyone.operators.executor import resolve_placement
+fo.config.plugins_dir = sys.argv[1]
+dataset = fo.Dataset()
+boxes = fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])])
+dataset.add_sample(fo.Sample(filepath="a.png", boxes=boxes))
+for name in ("segment", "segment_sample", "detect_then_segment", "undo_run"):
+    operator = foo.get_operator(sys.argv[2] + name)
+    resolve_placement(operator, {"dataset_name": dataset.name})
+    operator.resolve_type(foo.ExecutionContext({"dataset_name": dataset.name}), "inputs").to_json()
+dataset.delete()
+print("torch" in sys.modules)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program, fo.config.plugins_dir, plugin]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.split()[-1:] == ["False"], result.stderr
+
+
+def test_the_form_offers_what_fits(plugin, dataset):
+    inputs = form(plugin, "segment", dataset)
+    assert inputs["prompt_field"]["type"]["values"] == ["boxes", "points", "(everything)"]
+    assert inputs["point_prompt_field"]["type"]["values"] == ["points"]
+    assert inputs["label_field"]["default"] == "boxes_masks"
+    assert "problem" not in inputs
+    assert "points_per_side" in form(plugin, "segment", dataset, prompt_field="(everything)")
+    assert "in_place_notice" in form(plugin, "segment", dataset, label_field="boxes")
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        ({"label_field": "points"}, "must be new or a field of Detections"),
+        ({"label_field": "a b"}, "letters, digits and underscores"),
+        ({"label_field": "../../etc"}, "letters, digits and underscores"),
+        ({"prompt_field": "none"}, "has no labels in these images"),
+    ],
+)
+def test_the_form_says_what_will_not_work(plugin, dataset, params, text):
+    dataset.add_sample_field("none", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    problem = form(plugin, "segment", dataset, **params)["problem"]
+    assert problem["invalid"]
+    assert text in problem["error_message"]
+    with pytest.raises(ExecutionError, match="Validation error"):
+        run(plugin, "segment", dataset, params=params)
+    assert dataset.list_runs() == []
+
+
+def test_an_empty_target_is_nothing_to_do(plugin, dataset):
+    with pytest.raises(ExecutionError, match="nothing to do"):
+        run(plugin, "segment", dataset, view=dataset.limit(0), params={})
+
+
+def test_a_run_makes_what_apply_model_makes(plugin, dataset, model):
+    result = run(plugin, "segment", dataset, params={"prompt_field": "boxes", "label_field": "masks"})
+    json.dumps(result)
+    assert (result["state"], result["samples"], result["masks"], result["failed_prompts"]) == ("completed", 3, 5, 1)
+    assert "must overlap the image" in result["failures"][0]["reason"]
+    assert sum(result["predicted_iou"]["counts"]) == 5
+    dataset.apply_model(model, label_field="same", prompt_field="boxes")
+    for sample in dataset:
+        for ours, theirs in zip(sample.masks.detections, sample.same.detections, strict=True):
+            assert (ours.bounding_box, ours.predicted_iou) == (theirs.bounding_box, theirs.predicted_iou)
+            assert np.array_equal(ours.mask, theirs.mask)
+    config = dataset.get_run_info(result["run"]).config
+    assert (config.state, config.settings["prompt_field"], len(config.weights_sha256)) == ("completed", "boxes", 64)
+    assert dataset.load_run_results(result["run"]).failures == result["failures"]
+    assert "'boxes'" in dataset.get_field("masks").description
+
+
+def test_the_app_is_sent_progress_then_the_result(plugin, dataset):
+    sent = messages(plugin, "segment", dataset, prompt_field="boxes", label_field="masks")
+    assert [body["operator_uri"] for body in sent][-2:] == ["reload_dataset", "show_output"]
+    bars = [body["params"] for body in sent[:-2]]
+    assert all(0 <= bar["results"]["progress"] <= 1 for bar in bars)
+    label = bars[-1]["outputs"]["type"]["properties"]["progress"]["view"]["label"]
+    assert "3 of 3 images, 5 masks, 1 failed" in label
+    assert "images/s" in label
+    assert sent[-1]["params"]["results"]["masks"] == 5
+    shown = json.dumps(sent[-1]["params"]["outputs"])
+    assert "5 masks" in shown
+    assert "must overlap the image" in shown
+
+
+def test_stop_keeps_what_is_done(plugin, dataset):
+    from fiftyone_mobilesam.segmentation import segment
+
+    event = threading.Event()
+    result = segment(dataset, "masks", prompt_field="boxes", on_progress=lambda progress: event.set(), stop=event)
+    assert result["state"] == "stopped"
+    done = dataset.match(fo.ViewField("masks") != None)  # noqa: E711
+    assert 0 < len(done) == result["samples"] < 3
+    assert dataset.get_run_info(result["run"]).config.state == "stopped"
+    run(plugin, "undo_run", dataset)
+    assert not dataset.has_field("masks")
+
+
+def test_the_stop_button_stops(plugin, dataset):
+    request = {"dataset_name": dataset.name, "operator_uri": plugin + "segment", "params": {"prompt_field": "boxes"}}
+    generator = foo.get_operator(plugin + "segment").execute(foo.ExecutionContext(request, executor=Executor()))
+    first = next(generator).body.params["outputs"]["type"]["properties"]["stop"]["view"]
+    assert run(plugin, "stop_run", dataset, params=first["params"]) == {"stopping": True}
+    *_, last = generator
+    assert last.body.params["results"]["state"] == "stopped"
+    assert run(plugin, "stop_run", dataset, params=first["params"]) == {"stopping": False}
+
+
+def test_selected_labels_are_added_to_the_field(plugin, dataset):
+    first, second = dataset.first().boxes.detections
+    for number, label in enumerate((first, second, second)):
+        selected = [{"label_id": label.id, "sample_id": dataset.first().id, "field": "boxes"}]
+        ctx = {"selected_labels": selected, "view_target": foo.ViewTarget.SELECTED_LABELS}
+        run(plugin, "segment", dataset, params={"label_field": "masks"}, **ctx)
+        prompts = [mask.prompt_id for mask in dataset.first().masks.detections]
+        assert prompts == [first.id, second.id][: number + 1]
+    assert dataset.count("masks") == 1
+
+
+def test_what_a_filter_of_the_app_hides_is_kept(plugin, dataset):
+    from fiftyone import ViewField as F
+
+    run(plugin, "segment", dataset, params={"prompt_field": "boxes", "label_field": "masks"})
+    view = dataset.filter_labels("masks", F("label") == "a").filter_labels("boxes", F("label") == "a")
+    params = {"prompt_field": "boxes", "label_field": "masks", "existing": "merge"}
+    foo.execute_operator(plugin + "segment", {"view": view}, params=params)
+    assert [len(sample.masks.detections) for sample in dataset] == [2, 2, 2]
+
+
+def test_the_open_sample_only(plugin, dataset):
+    sample = dataset.last()
+    result = run(plugin, "segment_sample", dataset, params={"prompt_field": "points"}, current_sample=sample.id)
+    assert (result["samples"], result["masks"], result["label_field"]) == (1, 2, "points_masks")
+    label = {"label_id": sample.boxes.detections[0].id, "sample_id": sample.id, "field": "boxes"}
+    result = run(plugin, "segment_sample", dataset, current_sample=sample.id, selected_labels=[label])
+    assert (result["masks"], result["label_field"]) == (1, "boxes_masks")
+    assert dataset.count("boxes_masks.detections") == 1
+    with pytest.raises(ExecutionError, match="No sample is open"):
+        run(plugin, "segment_sample", dataset)
+
+
+def test_boxes_and_points_together_and_everything(plugin, dataset):
+    params = {"prompt_field": "boxes", "point_prompt_field": "points", "label_field": "both", "clip": "off"}
+    run(plugin, "segment", dataset.limit(1)._dataset, params=params)
+    assert iou(full_mask(dataset.first().both.detections[0]), ellipse_mask(*LEFT)) > 0.9
+    params = {"prompt_field": "(everything)", "points_per_side": 8}
+    assert run(plugin, "segment", dataset, view=dataset.limit(1), params=params)["label_field"] == "everything"
+    assert dataset.count("everything.detections") > 1
+
+
+def test_delegated_runs_record_progress_and_result(plugin, dataset):
+    params = {"prompt_field": "boxes", "label_field": "masks"}
+    queued = foo.get_operator(plugin + "segment")(dataset, delegate=True, **params)
+    assert queued.delegated
+    environment = {**os.environ, "FIFTYONE_PLUGINS_DIR": fo.config.plugins_dir, "PYTHONPATH": str(ROOT)}
+    executable = Path(sys.executable).parent / "fiftyone"
+    process = subprocess.Popen([executable, "delegated", "launch"], env=environment)
+    service, operation_id = DelegatedOperationService(), queued.result["id"]
+    try:
+        for _ in range(600):
+            operation = service.get(operation_id)
+            if operation.run_state in ("completed", "failed"):
+                break
+            process.poll()
+            threading.Event().wait(0.2)
+    finally:
+        process.terminate()
+        process.wait()
+    assert operation.run_state == "completed", operation.result and operation.result.error
+    assert operation.result.result["masks"] == 5
+    assert operation.status.progress == 1
+    dataset.reload()
+    assert dataset.count("masks.detections") == 6
+
+
+def test_undo_leaves_no_trace(plugin, dataset):
+    before, schema = contents(dataset), set(dataset.get_field_schema(flat=True))
+    result = run(plugin, "segment", dataset, params={"prompt_field": "boxes", "label_field": "masks"})
+    assert run(plugin, "undo_run", dataset) == {"run": result["run"], "label_field": "masks", "labels": 6}
+    assert contents(dataset) == before
+    assert set(dataset.get_field_schema(flat=True)) == schema
+    with pytest.raises(ExecutionError, match="nothing to undo"):
+        run(plugin, "undo_run", dataset)
+
+
+def test_undo_of_a_run_in_place_puts_boxes_back(plugin, dataset):
+    boxes, schema = dataset.values("boxes.detections.bounding_box"), set(dataset.get_field_schema(flat=True))
+    run(plugin, "segment", dataset, params={"prompt_field": "boxes", "label_field": "boxes"})
+    assert dataset.count("boxes.detections.mask") == 5
+    assert dataset.values("boxes.detections.bounding_box") != boxes
+    run(plugin, "undo_run", dataset)
+    dataset.reload()
+    assert dataset.count("boxes.detections.mask") == 0
+    assert dataset.values("boxes.detections.bounding_box") == boxes
+    assert set(dataset.get_field_schema(flat=True)) == schema
+
+
+def test_undo_takes_one_run_and_nothing_else(plugin, dataset):
+    human = fo.Detection(label="human", bounding_box=[0, 0, 0.5, 0.5])
+    params = {"prompt_field": "boxes", "label_field": "masks"}
+    one = run(plugin, "segment", dataset, view=dataset.limit(1), params=params)
+    two = run(plugin, "segment", dataset, view=dataset.skip(1), params=params)
+    sample = dataset.last()
+    sample.masks.detections.append(human)
+    sample.save()
+    assert foo.get_operator(plugin + "undo_run")(dataset, two["run"])["labels"] == 4
+    dataset.reload()
+    assert [[label.label for label in sample.masks.detections] for sample in dataset] == [["a", "b"], [], ["human"]]
+    assert dataset.first().masks.detections[0].run == one["run"]
+
+
+def test_undo_of_frames(plugin, tmp_path):
+    import cv2
+    from scenes import draw_scene
+
+    writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 5, (320, 240))
+    for _ in range(3):
+        writer.write(draw_scene([LEFT, RIGHT])[..., ::-1])
+    writer.release()
+    sample = fo.Sample(filepath=str(tmp_path / "a.mp4"))
+    for number in (1, 2):
+        sample.frames[number] = fo.Frame(boxes=detections(*BOXES))
+    dataset = fo.Dataset()
+    dataset.add_sample(sample)
+    try:
+        result = run(plugin, "segment", dataset, params={"prompt_field": "frames.boxes", "label_field": "frames.masks"})
+        assert result["masks"] == dataset.count("frames.masks.detections.mask") == 4
+        assert run(plugin, "undo_run", dataset)["labels"] == 4
+        assert not dataset.has_frame_field("masks")
+    finally:
+        dataset.delete()
+
+
+@pytest.mark.parametrize("what", ["dataset", "field"])
+def test_what_is_deleted_during_a_run_gives_a_message(plugin, dataset, what):
+    name = dataset.name
+    request = {"dataset_name": name, "operator_uri": plugin + "segment", "params": {"prompt_field": "boxes"}}
+    generator = foo.get_operator(plugin + "segment").execute(foo.ExecutionContext(request, executor=Executor()))
+    next(generator)
+    if what == "dataset":
+        fo.delete_dataset(name)
+    else:
+        dataset.delete_sample_field("boxes")
+    *_, last = generator
+    text = json.dumps(last.body.params)
+    assert "Traceback" not in text
+    if what == "dataset":
+        assert "is deleted" in text
+        assert not fo.dataset_exists(name)
+    else:
+        dataset.reload()
+        assert "boxes" in text
+        assert len(dataset) == 3
+
+
+def test_two_runs_at_once(plugin, dataset):
+    results = {}
+
+    def work(field):
+        results[field] = messages(plugin, "segment", dataset, prompt_field="boxes", label_field=field)[-1]["params"]
+
+    threads = [threading.Thread(target=work, args=[field]) for field in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    dataset.reload()
+    assert [results[field]["results"]["masks"] for field in ("one", "two")] == [5, 5]
+    assert dataset.values("one.detections.predicted_iou") == dataset.values("two.detections.predicted_iou")
+
+
+def test_the_model_is_loaded_once_and_released(plugin, dataset):
+    from fiftyone_mobilesam.models import cached_model, release_models
+
+    release_models()
+    one, two = cached_model("cpu"), cached_model("cpu")
+    assert one.predictor is two.predictor
+    assert run(plugin, "release_models", dataset) == {"released": 1}
+    assert cached_model("cpu").predictor is not one.predictor
+
+
+@pytest.fixture
+def scene_detector(tmp_path):
+    """The name of a detector that FiftyOne's zoo has for this test."""
+    entry = {
+        "base_name": "scene-detector-torch",
+        "base_filename": None,
+        "description": "ellipses",
+        "size_bytes": 1,
+        "default_deployment_config_dict": {"type": "scene_detector.SceneDetector", "config": {}},
+        "requirements": {"packages": ["numpy"], "cpu": {"support": True}, "gpu": {"support": True}},
+        "tags": ["detection", "torch"],
+    }
+    manifest = tmp_path / "zoo.json"
+    manifest.write_text(json.dumps({"models": [entry]}))
+    before, fo.config.model_zoo_manifest_paths = fo.config.model_zoo_manifest_paths, [str(manifest)]
+    yield "scene-detector-torch"
+    fo.config.model_zoo_manifest_paths = before
+
+
+def test_detect_then_segment_then_evaluate(plugin, make_dataset, scene_detector):
+    truth = fo.Detections(
+        detections=[fo.Detection.from_mask(ellipse_mask(*ellipse), label="ellipse") for ellipse in (LEFT, RIGHT)]
+    )
+    dataset = make_dataset({"truth": truth})
+    params = {"detector": scene_detector, "gt_field": "truth"}
+    assert "problem" not in form(plugin, "detect_then_segment", dataset, **params)
+    result = run(plugin, "detect_then_segment", dataset, params=params)
+    json.dumps(result)
+    assert (result["boxes"], result["masks"], result["label_field"]) == (2, 2, "predictions_masks")
+    assert result["evaluation"]["masks"] is True
+    assert result["evaluation"]["mAP"] > 0.8
+    assert dataset.has_evaluation("predictions_masks_eval")
+    problem = form(plugin, "detect_then_segment", dataset, **params)["problem"]["error_message"]
+    assert "must be a new field" in problem
+    fresh = {"boxes_field": "b", "label_field": "m", **params}
+    sent = messages(plugin, "detect_then_segment", dataset, **fresh)
+    assert "mAP" in json.dumps(sent[-1])
+    assert "Detecting" in json.dumps(sent)
+
+
+@pytest.mark.parametrize("detector", ["", "no-such-detector", "/etc/passwd", "runs/best.pt"])
+def test_only_detectors_of_the_zoo(plugin, dataset, detector):
+    problem = form(plugin, "detect_then_segment", dataset, detector=detector)["problem"]
+    assert "etector" in problem["error_message"]
+
+
+def test_ultralytics_names_of_detectors():
+    from fiftyone_mobilesam.recipe import zoo_name
+
+    assert zoo_name("yolo11n.pt") == "yolo11n-coco-torch"
+    assert zoo_name("faster-rcnn-resnet50-fpn-coco-torch") == "faster-rcnn-resnet50-fpn-coco-torch"
