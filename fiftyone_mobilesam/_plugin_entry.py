@@ -5,13 +5,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+FOLDER = Path(__file__).parents[1]  # not resolved: the plugin's folder, which may be a link to a checkout
 if find_spec("fiftyone_mobilesam") is None:  # the plugin's folder is a checkout, and the package is not installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.insert(0, str(FOLDER.resolve()))
 
 
 def register(plugin: Any) -> None:
     """Register the operators and panels, which `fiftyone.yml` lists too."""
+    from fiftyone_mobilesam.annotation import restore
     from fiftyone_mobilesam.operators import OPERATORS, PANELS
 
     for operator in (*OPERATORS, *PANELS):
         plugin.register(operator)
+    restore(FOLDER)

@@ -1,8 +1,20 @@
 """The buttons and panels of FiftyOne's App: one file each, torch only when one is executed."""
 
+from fiftyone_mobilesam.operators.annotation import StopUsingForAnnotation, UseForAnnotation
 from fiftyone_mobilesam.operators.detect_then_segment import DetectThenSegment
 from fiftyone_mobilesam.operators.runs import ReleaseModels, ShowFailures, ShowRun, StopRun, UndoRun
 from fiftyone_mobilesam.operators.segment import Segment, SegmentSample
 
-OPERATORS = (Segment, SegmentSample, DetectThenSegment, StopRun, ShowRun, ShowFailures, UndoRun, ReleaseModels)
+OPERATORS = (
+    Segment,
+    SegmentSample,
+    DetectThenSegment,
+    UseForAnnotation,
+    StopUsingForAnnotation,
+    StopRun,
+    ShowRun,
+    ShowFailures,
+    UndoRun,
+    ReleaseModels,
+)
 PANELS = ()
