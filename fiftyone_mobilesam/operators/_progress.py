@@ -71,6 +71,9 @@ def _streamed(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Prope
         text = "Stopping after this image ..." if event.is_set() else str(message)
         yield _show_progress(ctx, token, text, fraction(message))
     yield ctx.trigger("reload_dataset")
+    if ctx.current_sample:  # an open sample shows new fields only when it is opened again
+        yield ctx.ops.close_sample()
+        yield ctx.ops.open_sample(id=ctx.current_sample)
     if isinstance(message, Exception):
         yield ctx.ops.show_output(error_output(message).to_json(), {})
     else:

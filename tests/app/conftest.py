@@ -16,10 +16,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTEFACTS = ROOT / "tests" / "artefacts"
-FLAGS = (
-    "--headless=new --no-sandbox --window-size=1400,900 --hide-scrollbars --use-gl=angle --use-angle=swiftshader "
-    "--enable-unsafe-swiftshader"
-).split()
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--window-size=1400,900",
+    "--hide-scrollbars",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +58,7 @@ def chromium() -> Any:
         pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    for flag in (*FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"):
+    for flag in FLAGS:
         options.add_argument(flag)
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield browser
