@@ -1,5 +1,5 @@
 // The App's annotation tool keeps a model's files and image embeddings in the browser, under names that do not change
-// with the model. So a page that finds another model on the server than this browser keeps deletes both.
+// with the model. So a page that finds another model on the server than this browser keeps empties both.
 (() => {
   const { Operator, OperatorConfig, registerOperator } = window.__foo__;
   const DATABASES = ["fiftyone-models", "fiftyone-embeddings"];
@@ -13,21 +13,37 @@
     return url.includes("/app_models/") ? url : "default";
   };
 
-  const remove = (name) =>
+  const open = (name) =>
     new Promise((resolve, reject) => {
-      const request = indexedDB.deleteDatabase(name);
-      request.onsuccess = resolve;
+      const request = indexedDB.open(name);
+      request.onsuccess = () => resolve(request.result);
       request.onerror = () => reject(request.error);
     });
+
+  // Emptied rather than deleted: a deletion waits for every page that has the database open.
+  const empty = async (name) => {
+    if (!(await indexedDB.databases()).some((database) => database.name === name)) return;
+    const database = await open(name);
+    const stores = [...database.objectStoreNames];
+    if (stores.length) {
+      await new Promise((resolve, reject) => {
+        const transaction = database.transaction(stores, "readwrite");
+        stores.forEach((store) => transaction.objectStore(store).clear());
+        transaction.oncomplete = resolve;
+        transaction.onerror = () => reject(transaction.error);
+      });
+    }
+    database.close();
+  };
 
   const forgetOthers = async () => {
     const model = await served();
     if (model === kept()) return;
-    await Promise.all(DATABASES.map(remove));
+    await Promise.all(DATABASES.map(empty));
     localStorage.setItem(KEPT, model);
   };
 
-  // A tool that has been used holds its model until the page goes, and the new page deletes the files.
+  // A tool that has been used holds its model until the page goes, and the new page drops the files.
   class ClearAnnotationCache extends Operator {
     get config() {
       return new OperatorConfig({
