@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 import pytest
+from waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTEFACTS = ROOT / "tests" / "artefacts"
@@ -121,7 +121,7 @@ class Page:
         from selenium.webdriver import ActionChains
 
         ActionChains(self.browser).send_keys("`").perform()
-        field = self.wait('//input[contains(@placeholder, "operators")]')
+        field = self.wait('//input[contains(@placeholder, "Search operations")]')
         field.send_keys(operator)
         self.wait(f'//*[contains(text(), "{operator}")]').click()
 
@@ -131,16 +131,3 @@ class Page:
         path = ARTEFACTS / f"{name}.png"
         self.browser.save_screenshot(str(path))
         return path
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60, *, what: str = "the condition") -> Any:
-    """Call a function until it gives something; errors count as nothing. Raises TimeoutError."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if found := condition():
-                return found
-        except Exception:
-            pass
-        time.sleep(0.2)
-    raise TimeoutError(f"{what} did not come within {seconds} s")
