@@ -120,9 +120,9 @@ def _explain() -> str:
     return (
         f"Annotate > AI uses **{active}** now.\n\n"
         "With MobileSAM it runs in this browser from 45 MB of files that this machine serves; nothing comes from the "
-        "network. The files are made once, which takes about half a minute. Click on an object to select it, on what is "
-        "selected to take that part away; Shift turns this round. The tool takes no boxes, and goes on calling the "
-        'model "SAM2 Tiny".\n\n'
+        "network. The files are made once, which takes about half a minute. Click on an object to select it, and on "
+        "what is selected to take that part away; Shift turns this round. The tool takes no boxes, and goes on calling "
+        'the model "SAM2 Tiny".\n\n'
         "When the model changes, the browser drops the files of the other one and **reloads this page**."
     )
 
