@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import fiftyone as fo
@@ -74,7 +75,8 @@ def use(plugin_folder: Path, server_path: str) -> str:
     pair = build_pair()
     _provide(plugin_folder / SERVED / pair.name, lambda folder: _copy(pair, folder))
     address = f"{server_path}/{SERVED}/{pair.name}"
-    (plugin_folder / SERVED / ACTIVE).write_text(json.dumps(address))
+    with suppress(OSError):  # a folder that is read-only and has the pair already
+        (plugin_folder / SERVED / ACTIVE).write_text(json.dumps({"address": address}))
     if not is_active():
         _before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = address
@@ -84,7 +86,8 @@ def use(plugin_folder: Path, server_path: str) -> str:
 def stop_using(plugin_folder: Path) -> bool:
     """Go back to what was in use before. Returns whether our pair was in use."""
     global _before
-    (plugin_folder / SERVED / ACTIVE).unlink(missing_ok=True)
+    with suppress(OSError):
+        (plugin_folder / SERVED / ACTIVE).unlink()
     if not is_active():
         return False
     del os.environ[VARIABLE]
@@ -96,8 +99,8 @@ def stop_using(plugin_folder: Path) -> bool:
 def restore(plugin_folder: Path) -> None:
     """Take up the choice of an earlier start of the server, unless the environment names another model."""
     try:
-        address = json.loads((plugin_folder / SERVED / ACTIVE).read_text())
-    except (OSError, ValueError):
+        address = json.loads((plugin_folder / SERVED / ACTIVE).read_text())["address"]
+    except (OSError, ValueError, LookupError, TypeError):
         return
     if all((plugin_folder / SERVED / address.rsplit("/", 1)[-1] / name).is_file() for name in FILES):
         os.environ.setdefault(VARIABLE, address)
