@@ -15,7 +15,17 @@ import pytest
 pytest.importorskip("fiftyone")
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("__init__.py", "manifest.json", "fiftyone.yml", "requirements.txt", "mobilesam", "fiftyone_mobilesam")
+SHIPPED = (
+    "__init__.py",
+    "manifest.json",
+    "fiftyone.yml",
+    "requirements.txt",
+    "mobilesam",
+    "fiftyone_mobilesam",
+    "assets",
+    "js",
+    "skills",
+)
 
 # A Python in which neither the checkout nor an editable install of it can be imported.
 WITHOUT_CHECKOUT = """
@@ -50,10 +60,13 @@ PLUGIN = """
 import fiftyone.operators.registry as registry
 import fiftyone.plugins as fop
 before = "torch" in sys.modules
+if len(sys.argv) > 1:
+    fop.download_plugin(sys.argv[1])
 registry = registry.OperatorRegistry(enabled="all")
 plugin = fop.get_plugin("@mobilesam/fiftyone-mobilesam")
 print("RESULT", json.dumps({
-    "errors": registry.list_errors(), "operators": plugin.operators, "version": plugin.version,
+    "errors": registry.list_errors(), "listed": plugin.operators, "skills": len(fop.list_skills(plugin=plugin.name)),
+    "registered": [o.config.name for o in registry.list_operators() if o.uri.startswith("@mobilesam/")],
     "torch": "torch" in sys.modules and not before,
 }))
 """
@@ -108,10 +121,15 @@ def test_source_loads_the_model_from_its_copy_and_it_works(archive_url, scene_fi
     assert Path(result["path"]) == copy / "mobile_sam.safetensors"
 
 
-def test_plugin_card_loads_without_errors_or_torch(tmp_path):
+@pytest.mark.parametrize("installed", ["downloaded", "linked"])
+def test_plugin_registers_without_errors_or_torch(archive_url, tmp_path, installed):
     plugins = tmp_path / "plugins"
-    (plugins / "@mobilesam").mkdir(parents=True)
-    (plugins / "@mobilesam" / "fiftyone-mobilesam").symlink_to(ROOT, target_is_directory=True)
-    result = run_without_checkout(PLUGIN, cwd=tmp_path, FIFTYONE_PLUGINS_DIR=str(plugins))
+    plugins.mkdir()
+    if installed == "linked":
+        (plugins / "mobilesam").symlink_to(ROOT, target_is_directory=True)
+    arguments = [archive_url] if installed == "downloaded" else []
+    result = run_without_checkout(PLUGIN, *arguments, cwd=tmp_path, FIFTYONE_PLUGINS_DIR=str(plugins))
     assert result["errors"] == []
     assert not result["torch"]
+    assert set(result["listed"]) - set(result["registered"]) == {"clear_annotation_cache"}  # the browser's own
+    assert result["skills"] == 1
