@@ -92,9 +92,8 @@ def _use(ctx: Any) -> dict[str, Any]:
 
 
 def _show_use(ctx: Any) -> Iterator[Any]:
-    outputs = types.Object()
-    outputs.view("wait", types.LoadingView(label="Preparing the model's files ..."))
-    yield ctx.ops.show_output(types.Property(outputs).to_json(), {})
+    wait = "Half a minute the first time. This page then reloads itself"
+    yield _say(ctx, types.Notice(label="Preparing the model's files ...", description=wait))
     try:
         result = _use(ctx)
     except MobileSamError as error:
