@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parents[1]
+FOLDER = Path(__file__).parents[1]  # not resolved: the plugin's folder, which may be a link to a checkout
 if find_spec("fiftyone_mobilesam") is None:  # the plugin's folder is a checkout, and the package is not installed
     sys.path.insert(0, str(FOLDER.resolve()))
 

@@ -1,7 +1,17 @@
-// The App's annotation tool keeps model files and image embeddings in the browser under names that do not change with
-// the model. After a change of model both must go, and the page is reloaded to end a tool that is loaded already.
+// The App's annotation tool keeps a model's files and image embeddings in the browser, under names that do not change
+// with the model. So a page that finds another model on the server than this browser keeps empties both.
 (() => {
   const { Operator, OperatorConfig, registerOperator } = window.__foo__;
+  const DATABASES = ["fiftyone-models", "fiftyone-embeddings"];
+  const KEPT = "mobilesam-annotation-model"; // in localStorage: whose files the browser keeps
+
+  const kept = () => localStorage.getItem(KEPT) ?? "default";
+
+  const served = async () => {
+    const get = window.__fou__.getFetchFunction();
+    const { url } = await get("GET", "/runtime-assets/models/sam2/decoder.onnx");
+    return url.includes("/app_models/") ? url : "default";
+  };
 
   const open = (name) =>
     new Promise((resolve, reject) => {
@@ -12,8 +22,7 @@
 
   // Emptied rather than deleted: a deletion waits for every page that has the database open.
   const empty = async (name) => {
-    const known = (await indexedDB.databases()).some((database) => database.name === name);
-    if (!known) return;
+    if (!(await indexedDB.databases()).some((database) => database.name === name)) return;
     const database = await open(name);
     const stores = [...database.objectStoreNames];
     if (stores.length) {
@@ -27,21 +36,29 @@
     database.close();
   };
 
+  const forgetOthers = async () => {
+    const model = await served();
+    if (model === kept()) return;
+    await Promise.all(DATABASES.map(empty));
+    localStorage.setItem(KEPT, model);
+  };
+
+  // A tool that has been used holds its model until the page goes, and the new page drops the files.
   class ClearAnnotationCache extends Operator {
     get config() {
       return new OperatorConfig({
         name: "clear_annotation_cache",
-        label: "Forget the annotation model that this browser keeps",
+        label: "Drop the annotation model that this browser keeps, if it has changed",
         unlisted: true,
       });
     }
 
     async execute() {
-      await empty("fiftyone-models");
-      await empty("fiftyone-embeddings");
-      window.location.reload();
+      if ((await served()) !== kept()) window.location.reload();
     }
   }
 
   registerOperator(ClearAnnotationCache, "@mobilesam/fiftyone-mobilesam");
+  window.addEventListener("storage", ({ key }) => key === KEPT && window.location.reload()); // the other tabs
+  forgetOthers().catch((error) => console.error("MobileSAM: the browser's model files were not checked", error));
 })();

@@ -1,6 +1,8 @@
 """Use MobileSAM in the App's own annotation tool, or go back to the default there."""
 
+import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ from fiftyone.operators import types
 from fiftyone_mobilesam import annotation
 from fiftyone_mobilesam.fields import label_fields
 from fiftyone_mobilesam.operators._names import ICON, PLUGIN, uri
-from fiftyone_mobilesam.operators._progress import error_output
+from mobilesam import MobileSamError
 
 NEW_FIELD = "annotations"
+CLEAR = "clear_annotation_cache"  # the part in the browser, js/clear_annotation_cache.js
 
 
 class UseForAnnotation(foo.Operator):
@@ -27,8 +30,9 @@ class UseForAnnotation(foo.Operator):
             name="use_for_annotation",
             label="Use MobileSAM for in-App annotation",
             description=(
-                "Make the App's Annotate > AI tool run MobileSAM from this machine instead of SAM2 from the network. "
-                "Params: label_field, a field of Detections to set up for annotation. For the App's server only."
+                "Make the App's Annotate > AI tool run MobileSAM from this machine instead of SAM 2 from the network. "
+                "Params: label_field, a new field or one of Detections, to set up for annotation. Called from Python "
+                "it holds for Apps that this process launches afterwards."
             ),
             icon=ICON,
             dynamic=True,
@@ -39,46 +43,24 @@ class UseForAnnotation(foo.Operator):
     def resolve_input(self, ctx: Any) -> types.Property:
         """Say what will happen, and ask for the field to annotate in."""
         inputs = types.Object()
-        inputs.md(
-            f"Annotate > AI runs **{'MobileSAM' if annotation.is_active() else 'the default model, SAM2'}** now.\n\n"
-            "Then it will run MobileSAM in this browser: 45 MB from this machine, nothing from the network. "
-            "Click on an object to select it, on what is selected to take that part away; Shift turns this round. "
-            "The tool takes no boxes, and goes on calling the model 'SAM2 Tiny'.\n\n"
-            "The first time takes about half a minute. At the end this page is reloaded.",
-            name="what",
-        )
-        choices = types.AutocompleteView(allow_user_input=True)
-        for name in (NEW_FIELD, *label_fields(ctx.dataset, (fo.Detections,))):
-            choices.add_choice(name, label=name)
-        prop = inputs.str(
-            "label_field",
-            default=NEW_FIELD,
-            label="Annotate in this field",
-            description="New, or of detections. It is set up for annotation",
-            view=choices,
-        )
-        if problem := _problem(ctx.dataset, ctx.params.get("label_field") or NEW_FIELD):
-            prop.invalid, prop.error_message = True, problem
-        view = types.PromptView(label="Use MobileSAM for in-App annotation", submit_button_label="Use MobileSAM")
+        inputs.md(_explain(), name="what")
+        if missing := [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]:
+            prop = inputs.view("missing", types.Error(label=f"Install first: pip install {' '.join(missing)}"))
+            prop.invalid = True
+        if ctx.dataset is not None:
+            _ask_for_field(inputs, ctx)
+        view = types.PromptView(label=self.config.label, submit_button_label="Use MobileSAM")
         return types.Property(inputs, view=view)
 
-    def execute(self, ctx: Any) -> Iterator[Any]:
-        """Make the files if they are not there, serve them, and clear the browser's copies of the other model."""
-        outputs = types.Object()
-        outputs.float("progress", view=types.ProgressView(label="Preparing the model files ...", variant="circular"))
-        yield ctx.ops.show_output(types.Property(outputs).to_json(), {})
-        try:
-            plugin = fop.get_plugin(PLUGIN)
-            annotation.use(Path(plugin.directory), plugin.server_path)
-            set_up_field(ctx.dataset, ctx.params.get("label_field") or NEW_FIELD)
-        except Exception as error:
-            yield ctx.ops.show_output(error_output(error).to_json(), {})
-            return
-        yield ctx.trigger(uri("clear_annotation_cache"))
+    def execute(self, ctx: Any) -> Any:
+        """Make the files if they are not there, serve them, and let the browser drop the other model's."""
+        if "operator_uri" in ctx.request_params:  # which only the App sends
+            return _show_use(ctx)
+        return _use(ctx)
 
 
 class StopUsingForAnnotation(foo.Operator):
-    """Give the App's Annotate -> AI tool its default model back."""
+    """Give the App's Annotate -> AI tool the model back that it had."""
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -86,31 +68,78 @@ class StopUsingForAnnotation(foo.Operator):
         return foo.OperatorConfig(
             name="stop_using_for_annotation",
             label="Back to the default annotation model",
-            description="Make the App's Annotate > AI tool run SAM2 from the network again. The page is reloaded.",
+            description="Make the App's Annotate > AI tool run SAM 2 from the network again. The page is reloaded.",
             icon=ICON,
             risk_level=types.RiskLevel.LOW,
         )
 
-    def execute(self, ctx: Any) -> dict[str, bool]:
+    def execute(self, ctx: Any) -> dict[str, Any]:
         """Undo what `use_for_annotation` did."""
         was_active = annotation.stop_using(Path(fop.get_plugin(PLUGIN).directory))
-        ctx.trigger(uri("clear_annotation_cache"))
-        return {"was_active": was_active}
+        ctx.trigger(uri(CLEAR))
+        return {"was_active": was_active, "address": os.environ.get(annotation.VARIABLE)}
 
 
-def set_up_field(dataset: fo.Dataset, label_field: str) -> None:
-    """Make a field ready for the App's annotation: create it, describe its labels, switch it on."""
-    if not dataset.has_field(label_field):
-        dataset.add_sample_field(label_field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
-    schemas = dataset.label_schemas or {}
-    if label_field not in schemas:
-        dataset.set_label_schemas({**schemas, label_field: dataset.generate_label_schemas(fields=label_field)})
-    dataset.activate_label_schemas([label_field])
+def _use(ctx: Any) -> dict[str, Any]:
+    field = ctx.params.get("label_field")
+    if field:
+        annotation.check_field(ctx.dataset, field)
+    plugin = fop.get_plugin(PLUGIN)
+    address = annotation.use(Path(plugin.directory), plugin.server_path)
+    if field:
+        annotation.set_up_field(ctx.dataset, field)
+    return {"address": address, "label_field": field or None}
 
 
-def _problem(dataset: fo.Dataset, label_field: str) -> str | None:
-    if not label_field.isidentifier():
-        return f"The name of the field must be letters, digits and underscores, got {label_field!r}."
-    if dataset.has_field(label_field) and label_field not in label_fields(dataset, (fo.Detections,)):
-        return f"The field must be new or of Detections, got {label_field!r} of another type."
-    return None
+def _show_use(ctx: Any) -> Iterator[Any]:
+    wait = "Half a minute the first time. This page then reloads itself"
+    yield _say(ctx, types.Notice(label="Preparing the model's files ...", description=wait))
+    try:
+        result = _use(ctx)
+    except MobileSamError as error:
+        yield _say(ctx, types.Error(label="The annotation model was not changed", description=str(error)))
+        return
+    yield _say(ctx, types.Success(label="Open a sample, choose Annotate, then AI, and click on an object"))
+    if result["label_field"]:
+        yield ctx.trigger("reload_dataset")
+    yield ctx.trigger(uri(CLEAR))
+
+
+def _say(ctx: Any, view: types.View) -> Any:
+    outputs = types.Object()
+    outputs.view("message", view)
+    return ctx.ops.show_output(types.Property(outputs, view=types.View(label="MobileSAM")).to_json(), {})
+
+
+def _explain() -> str:
+    if annotation.is_active():
+        active = "MobileSAM"
+    else:
+        active = os.environ.get(annotation.VARIABLE) or "the App's default, SAM 2 from the network"
+    return (
+        f"Annotate > AI uses **{active}** now.\n\n"
+        "With MobileSAM it runs in this browser from 45 MB of files that this machine serves; nothing comes from the "
+        "network. The files are made once, which takes about half a minute. Click on an object to select it, and on "
+        "what is selected to take that part away; Shift turns this round. The tool takes no boxes, and goes on calling "
+        'the model "SAM2 Tiny".\n\n'
+        "When the model changes, the browser drops the files of the other one and **reloads this page**."
+    )
+
+
+def _ask_for_field(inputs: types.Object, ctx: Any) -> None:
+    fields = label_fields(ctx.dataset, (fo.Detections,))
+    choices = types.AutocompleteView(allow_user_input=True)
+    for name in dict.fromkeys((NEW_FIELD, *fields)):
+        choices.add_choice(name, label=name)
+    prop = inputs.str(
+        "label_field",
+        default=NEW_FIELD,
+        label="Set up this field for annotation",
+        description="A new one, or one of detections. Leave it empty to change no field",
+        view=choices,
+    )
+    if field := ctx.params.get("label_field"):
+        try:
+            annotation.check_field(ctx.dataset, field)
+        except MobileSamError as error:
+            prop.invalid, prop.error_message = True, str(error)

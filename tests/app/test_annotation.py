@@ -86,3 +86,35 @@ def test_two_clicks_give_a_mask_of_mobilesam(page, dataset, sam):
         "r.result.transaction('weights').objectStore('weights').count(); c.onsuccess = () => done(c.result) } })"
     )
     assert page.browser.execute_script(count) == 0
+
+
+KEEP_A_FILE = """
+const done = arguments[0];
+localStorage.setItem("mobilesam-annotation-model", "/plugins/of/another/app_models/0/decoder.onnx");
+const request = indexedDB.open("fiftyone-models", 1);
+request.onupgradeneeded = () => request.result.createObjectStore("weights");
+request.onsuccess = () => {
+  const transaction = request.result.transaction("weights", "readwrite");
+  transaction.objectStore("weights").put(new ArrayBuffer(8), "sam2:decoder.onnx");
+  transaction.oncomplete = () => { request.result.close(); done(); };
+};
+"""
+COUNT_FILES = """
+const done = arguments[0];
+const request = indexedDB.open("fiftyone-models", 1);
+request.onsuccess = () => {
+  const count = request.result.transaction("weights").objectStore("weights").count();
+  count.onsuccess = () => { request.result.close(); done(count.result); };
+};
+"""
+
+
+def test_a_browser_drops_the_files_of_a_model_that_the_server_has_no_more(page, dataset):
+    page.open(dataset)
+    page.browser.execute_async_script(KEEP_A_FILE)
+    assert page.browser.execute_async_script(COUNT_FILES) == 1
+    page.open(dataset)
+    wait_for(lambda: page.browser.execute_async_script(COUNT_FILES) == 0, what="the removal")
+    page.browser.execute_async_script(KEEP_A_FILE.replace("/plugins/of/another/app_models/0/decoder.onnx", "default"))
+    page.open(dataset)
+    assert page.browser.execute_async_script(COUNT_FILES) == 1  # the server's own model: nothing to drop
