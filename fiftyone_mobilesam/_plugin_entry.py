@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from fiftyone_mobilesam.operators import OPERATORS, PANELS
+
 
 def register(plugin: Any) -> None:
-    """Register nothing yet: the plugin has a card and no operators."""
+    """Register what the plugin's card lists."""
+    for operator in (*OPERATORS, *PANELS):
+        plugin.register(operator)

@@ -125,7 +125,7 @@ class Review:
         if samples._is_generated:
             if not samples._dataset._is_patches or label_field not in samples.get_field_schema():
                 raise FieldError(
-                    f"A view of clips, frames or other patches has no masks of {label_field!r} to review. Clear the view."
+                    f"A view of clips, frames or other patches has no {label_field!r} to review. Clear the view."
                 )
             samples = dataset.select_labels(ids=samples.values(f"{label_field}.id"), fields=label_field)
         self.samples = samples
@@ -148,11 +148,16 @@ class Review:
         """
         if show not in SHOW:
             raise ValueError(f"show must be one of {', '.join(SHOW)}, got {show!r}.")
-        refs, columns = self._columns(SIGNALS + ("failure", "review"))
+        refs, columns = self._columns((*SIGNALS, "failure", "review"))
         failed = np.array([value is not None for value in columns["failure"]], dtype=bool)
         review = np.array(columns["review"], dtype=object)
-        keep = {"all": np.ones(len(refs), dtype=bool), "failures": failed, "undecided": ~np.isin(review, DECISIONS)}
-        wanted = keep[show] if show in keep else review == show
+        wanted = {
+            "undecided": ~np.isin(review, DECISIONS),
+            "all": np.ones(len(refs), dtype=bool),
+            "accepted": review == "accepted",
+            "rejected": review == "rejected",
+            "failures": failed,
+        }[show]
         order = np.lexsort((_quality([columns[name] for name in SIGNALS], len(refs)), ~failed))
         return [MaskRef(*refs[i]) for i in order[wanted[order]]]
 
@@ -183,7 +188,9 @@ class Review:
         prompt_field, prompt = self._find_prompt(ref, document.get("prompt_id"))
         filepath, number = found.get("filepath"), found.get("frame_number")
         if self.is_frames and filepath is None:
-            filepath = self.dataset._sample_collection.find_one({"_id": ObjectId(ref.sample_id)}, ["filepath"])["filepath"]
+            filepath = self.dataset._sample_collection.find_one({"_id": ObjectId(ref.sample_id)}, ["filepath"])[
+                "filepath"
+            ]
         elif self.is_frames:
             number = None  # the frame has a file of its own
         return MaskUnderReview(ref, document, found["index"], filepath, number, prompt, prompt_field)

@@ -98,4 +98,6 @@ def _draw_prompt(picture: Image.Image, record: PromptRecord, place: object) -> N
     if prompt.point_coords is not None:
         for point, label in zip(prompt.point_coords, prompt.point_labels, strict=True):
             x, y = place(point)
-            draw.ellipse([x - 7, y - 7, x + 7, y + 7], fill=FOREGROUND if label == 1 else OTHER, outline="white", width=2)
+            draw.ellipse(
+                [x - 7, y - 7, x + 7, y + 7], fill=FOREGROUND if label == 1 else OTHER, outline="white", width=2
+            )
