@@ -1,11 +1,18 @@
 """What FiftyOne's App executes again on every request: so no state here, and no import that brings torch."""
 
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from fiftyone_mobilesam.operators import OPERATORS, PANELS
+FOLDER = Path(__file__).parents[1]
+if find_spec("fiftyone_mobilesam") is None:  # the plugin's folder is a checkout, and the package is not installed
+    sys.path.insert(0, str(FOLDER.resolve()))
 
 
 def register(plugin: Any) -> None:
-    """Register what the plugin's card lists."""
+    """Register the operators and panels, which `fiftyone.yml` lists too."""
+    from fiftyone_mobilesam.operators import OPERATORS, PANELS
+
     for operator in (*OPERATORS, *PANELS):
         plugin.register(operator)
