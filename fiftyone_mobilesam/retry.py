@@ -8,7 +8,8 @@ import numpy as np
 
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import PromptRecord, prompt_records
-from fiftyone_mobilesam.review import Change, MaskUnderReview, Review
+from fiftyone_mobilesam.review import Review
+from fiftyone_mobilesam.review_records import Change, MaskUnderReview
 from mobilesam import MaskCrop, Prompt, PromptError
 from mobilesam.boxes import clip_box
 from mobilesam.images import read_frames, read_image
@@ -118,13 +119,13 @@ def _predict(
     [embedding] = model.predictor.encode_images([pixels])
     regions = [record.region(options, original_hw=pixels.shape[:2])]
 
-    def crops(multimask_output: bool) -> list[MaskCrop]:
+    def crops(multimask_output: bool | None) -> list[MaskCrop]:
         return model.predictor.predict_batch(
             [record.prompt], image=embedding, regions=regions, multimask_output=multimask_output
         )[0]
 
     if how != "candidate":
-        return crops(False)[0]
+        return max(crops(None), key=lambda crop: crop.iou_prediction)
     candidates = crops(False) + crops(True)
     if current is None:
         return candidates[0]

@@ -1,6 +1,5 @@
 """The panel "Review masks": one mask after the other, worst first, and a button or a key for each decision."""
 
-import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,19 +12,10 @@ import fiftyone.operators.types as types
 from fiftyone.core.dataset import DatasetNotFoundError
 
 from fiftyone_mobilesam.retry import prompt_record, read_pixels, retry
-from fiftyone_mobilesam.review import (
-    SHOW,
-    Change,
-    Counts,
-    MaskRef,
-    MaskUnderReview,
-    Review,
-    reviewable_fields,
-)
+from fiftyone_mobilesam.review import SHOW, Review, reviewable_fields
 from fiftyone_mobilesam.review_picture import as_data_uri, draw_mask
+from fiftyone_mobilesam.review_records import Change, Counts, MaskRef, MaskUnderReview
 from mobilesam import ConflictError, MobileSamError
-
-logger = logging.getLogger("fiftyone.mobilesam")
 
 SHOW_LABELS = {
     "undecided": "Undecided masks",
@@ -50,16 +40,20 @@ RETRY = (
     ("padded", "Box + 10%", "p"),
     ("unclipped", "Not cut at the box", "t"),
 )
-KEYS = "Alt + underlined letter in Chrome and Edge, Alt + Shift in Firefox, Control + Option on a Mac"
+KEYS = (
+    "Keys, with Alt (Firefox Alt + Shift, Mac Control + Option): **A** accept, **R** reject, **S** skip, **B** back, "
+    "**U** undo, **X** delete, **O** open, **N** next candidate, **C** centre point, **P** + 10%, **T** not cut"
+)
 UNDO_STEPS = 50
 SESSIONS = 8
 
 
 @dataclass
 class Session:
-    """The order in which an open panel shows masks, and what was done in it."""
+    """The order in which an open panel shows the masks of a view, and what was done in it."""
 
     queue: list[MaskRef]
+    view: list[dict[str, Any]]
     changes: list[Change] = field(default_factory=list)
 
 
@@ -68,11 +62,13 @@ _sessions: OrderedDict[tuple[str, str], Session] = OrderedDict()
 
 
 def _event(method: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPanel", Any], None]:
-    """Tell the user of an expected error; forget the message of the step before."""
+    """Tell the user of an expected error; forget the message of the step before when a user does the next."""
 
     @wraps(method)
     def event(self: "ReviewPanel", ctx: Any) -> None:
-        ctx.panel.state.set("message", None)
+        print("EVENT", method.__name__, ctx.panel.id, ctx.current_sample, dict(ctx.panel_state), flush=True)
+        if not method.__name__.startswith("on_"):
+            ctx.panel.state.set("message", None)
         try:
             method(self, ctx)
         except (MobileSamError, DatasetNotFoundError) as error:
@@ -90,7 +86,7 @@ class ReviewPanel(foo.Panel):
         return foo.PanelConfig(
             name="review_masks",
             label="Review masks",
-            icon="rate_review",
+            icon="checklist",
             surfaces="grid modal",
             help_markdown="Masks worst first. A decision is the tag and the attribute `review` of a label.",
         )
@@ -100,18 +96,17 @@ class ReviewPanel(foo.Panel):
     @_event
     def on_load(self, ctx: Any) -> None:
         """Start with the worst mask, in the modal with the worst of the open sample."""
-        self._start(ctx)
+        self._start_if_new(ctx)
 
     @_event
     def on_change_dataset(self, ctx: Any) -> None:
-        """Start again."""
-        ctx.panel.state.set("field", None)
-        self._start(ctx)
+        """Start with another dataset."""
+        self._start_if_new(ctx)
 
     @_event
     def on_change_view(self, ctx: Any) -> None:
         """Review what is in the view now."""
-        self._start(ctx)
+        self._start_if_new(ctx)
 
     @_event
     def on_change_current_sample(self, ctx: Any) -> None:
@@ -194,11 +189,19 @@ class ReviewPanel(foo.Panel):
 
     # ---- steps -----------------------------------------------------------------------------------------------------
 
+    def _start_if_new(self, ctx: Any) -> None:
+        """Start, unless nothing has changed: the App tells of new views more often than there are any."""
+        session = _sessions.get(_key(ctx)) if ctx.dataset is not None else None
+        if session is None or _at(ctx) is None or session.view != _stages(ctx):
+            self._start(ctx)
+
     def _start(self, ctx: Any) -> None:
         """Put the masks in order and show the first one."""
         fields = [] if ctx.dataset is None else reviewable_fields(ctx.dataset)
         chosen = ctx.panel.state.field
-        ctx.panel.state.set({"field": chosen if chosen in fields else next(iter(fields), None), "at": None})
+        ctx.panel.state.set(
+            {"field": chosen if chosen in fields else next(iter(fields), None), "at": None, "message": None}
+        )
         if not fields:
             return
         review = self._review(ctx)
@@ -206,7 +209,7 @@ class ReviewPanel(foo.Panel):
         if ctx.current_sample:
             queue.sort(key=lambda ref: ref.sample_id != ctx.current_sample)
         changes = self._session(ctx).changes if _key(ctx) in _sessions else []
-        _remember(ctx, Session(queue, changes))
+        _remember(ctx, Session(queue, _stages(ctx), changes))
         self._go(ctx, review, 1)
 
     def _decide(self, ctx: Any, decision: str) -> None:
@@ -263,7 +266,7 @@ class ReviewPanel(foo.Panel):
     def _session(self, ctx: Any) -> Session:
         """Return the panel's session; a new one if this process does not know it, say after a restart."""
         if _key(ctx) not in _sessions:
-            _remember(ctx, Session(self._review(ctx).worst_first(_show(ctx))))
+            _remember(ctx, Session(self._review(ctx).worst_first(_show(ctx)), _stages(ctx)))
         return _sessions[_key(ctx)]
 
     # ---- what is seen ----------------------------------------------------------------------------------------------
@@ -276,7 +279,9 @@ class ReviewPanel(foo.Panel):
         except (MobileSamError, DatasetNotFoundError) as error:
             panel.view("problem", types.Warning(label="Look again", description=str(error)))
             panel.btn("start_again", label="Start again", icon="refresh", on_click=self.start_again)
-        return types.Property(panel, view=types.GridView(orientation="vertical", gap=1, padding=2))
+        return types.Property(
+            panel, view=types.GridView(orientation="vertical", gap=1.5, componentsProps={"grid": {"sx": {"p": 2}}})
+        )
 
     def _render(self, ctx: Any, panel: types.Object) -> None:
         fields = [] if ctx.dataset is None else reviewable_fields(ctx.dataset)
@@ -300,6 +305,7 @@ class ReviewPanel(foo.Panel):
         self._buttons(ctx, panel, has_mask=at is not None)
         if ctx.panel.state.message:
             panel.view("message", types.Notice(label=ctx.panel.state.message))
+        panel.md(KEYS, name="keys")
 
     def _choices(self, ctx: Any, panel: types.Object, fields: list[str]) -> None:
         row = panel.h_stack("choices", gap=2)
@@ -328,7 +334,7 @@ class ReviewPanel(foo.Panel):
         panel.define_property("picture", types.String(), default=as_data_uri(picture), view=view)
 
     def _buttons(self, ctx: Any, panel: types.Object, *, has_mask: bool) -> None:
-        row = panel.h_stack("decide", gap=1)
+        row = _row(panel, "decide")
         for name, label, key, icon, colour in DECIDE:
             usable = has_mask or name in ("back", "undo")
             props = {"accessKey": key, "sx": {"backgroundColor": colour, "color": "white"} if colour else {}}
@@ -338,11 +344,10 @@ class ReviewPanel(foo.Panel):
                 icon=icon,
                 on_click=getattr(self, name),
                 disabled=not usable,
-                title=f"Key: {key.upper()}",
                 variant="contained" if colour else "outlined",
-                componentsProps={"button": props},
+                componentsProps={"button": props, "item": {"width": "auto"}},
             )
-        row = panel.h_stack("again", gap=1)
+        row = _row(panel, "again")
         for how, label, key in RETRY if has_mask else ():
             row.btn(
                 how,
@@ -351,9 +356,13 @@ class ReviewPanel(foo.Panel):
                 on_click=self.retry,
                 params={"how": how},
                 variant="outlined",
-                title=f"Key: {key.upper()}",
-                componentsProps={"button": {"accessKey": key}},
+                componentsProps={"button": {"accessKey": key}, "item": {"width": "auto"}},
             )
+
+
+def _row(panel: types.Object, name: str) -> types.Object:
+    """Add a row of buttons that goes on in the next line where the panel is narrow."""
+    return panel.grid(name, orientation="2d", gap=1)
 
 
 def _numbers(counts: Counts) -> str:
@@ -397,6 +406,10 @@ def _at(ctx: Any) -> MaskRef | None:
 
 def _show(ctx: Any) -> str:
     return ctx.panel.state.show if ctx.panel.state.show in SHOW else SHOW[0]
+
+
+def _stages(ctx: Any) -> list[dict[str, Any]]:
+    return ctx.view._serialize(include_uuids=False)
 
 
 def _key(ctx: Any) -> tuple[str, str]:

@@ -18,9 +18,10 @@ def masks(sam, photos, make_dataset):
     return dataset
 
 
-def test_look(browser, masks):
+def test_look(browser, app, masks):
     import time
-    d=browser.driver
+
+    d = browser.driver
     browser.open_dataset(masks.name)
     browser.click(css="[data-cy='new-panel-btn']")
     browser.screenshot("review_0")
@@ -29,13 +30,25 @@ def test_look(browser, masks):
     browser.screenshot("review_1")
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
+
     ActionChains(d).key_down(Keys.ALT).send_keys("a").key_up(Keys.ALT).perform()
     time.sleep(3)
     browser.screenshot("review_2")
-    print([ (b.text, b.get_attribute("accesskey")) for b in browser.visible(css="button")])
+    print([(b.text, b.get_attribute("accesskey")) for b in browser.visible(css="button")])
     print(masks.values("masks.detections.tags"))
     print("active", d.execute_script("return document.activeElement.outerHTML.slice(0,300)"))
     ActionChains(d).key_down(Keys.ALT).send_keys("c").key_up(Keys.ALT).perform()
     time.sleep(12)
     browser.screenshot("review_3")
-    for e in d.get_log("browser"): print(e["message"][:300])
+    for e in d.get_log("browser"):
+        print(e["message"][:300])
+    print([l for l in app.log.read_text().splitlines() if "EVENT" in l or "rror" in l])
+    browser.open_dataset(masks.name)
+    browser.open_sample()
+    time.sleep(3)
+    browser.screenshot("review_m0")
+    d.find_elements("css selector", "[data-cy='modal'] [data-cy='new-panel-btn']")[0].click()
+    time.sleep(1)
+    d.find_elements("css selector", "[data-cy='new-panel-option-review_masks']")[-1].click()
+    time.sleep(4)
+    browser.screenshot("review_m1")
