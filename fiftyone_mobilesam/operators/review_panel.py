@@ -66,7 +66,6 @@ def _event(method: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPane
 
     @wraps(method)
     def event(self: "ReviewPanel", ctx: Any) -> None:
-        print("EVENT", method.__name__, ctx.panel.id, ctx.current_sample, dict(ctx.panel_state), flush=True)
         if not method.__name__.startswith("on_"):
             ctx.panel.state.set("message", None)
         try:
@@ -345,7 +344,7 @@ class ReviewPanel(foo.Panel):
                 on_click=getattr(self, name),
                 disabled=not usable,
                 variant="contained" if colour else "outlined",
-                componentsProps={"button": props, "item": {"width": "auto"}},
+                componentsProps={"button": props, "item": {"sx": {"width": "auto"}}},
             )
         row = _row(panel, "again")
         for how, label, key in RETRY if has_mask else ():
@@ -356,7 +355,7 @@ class ReviewPanel(foo.Panel):
                 on_click=self.retry,
                 params={"how": how},
                 variant="outlined",
-                componentsProps={"button": {"accessKey": key}, "item": {"width": "auto"}},
+                componentsProps={"button": {"accessKey": key}, "item": {"sx": {"width": "auto"}}},
             )
 
 
