@@ -9,13 +9,12 @@ from typing import Any
 
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
-from fiftyone.core.dataset import DatasetNotFoundError
 
 from fiftyone_mobilesam.retry import prompt_record, read_pixels, retry
 from fiftyone_mobilesam.review import SHOW, Review, reviewable_fields
 from fiftyone_mobilesam.review_picture import as_data_uri, draw_mask
 from fiftyone_mobilesam.review_records import Change, Counts, MaskRef, MaskUnderReview
-from mobilesam import ConflictError, MobileSamError
+from mobilesam import ConflictError, FieldError, MobileSamError
 
 SHOW_LABELS = {
     "undecided": "Undecided masks",
@@ -69,8 +68,9 @@ def _event(method: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPane
         if not method.__name__.startswith("on_"):
             ctx.panel.state.set("message", None)
         try:
+            _check_dataset(ctx)
             method(self, ctx)
-        except (MobileSamError, DatasetNotFoundError) as error:
+        except MobileSamError as error:
             ctx.panel.state.set("message", str(error))
 
     return event
@@ -274,8 +274,9 @@ class ReviewPanel(foo.Panel):
         """Lay the panel out: choices, numbers, picture, buttons."""
         panel = types.Object()
         try:
+            _check_dataset(ctx)
             self._render(ctx, panel)
-        except (MobileSamError, DatasetNotFoundError) as error:
+        except MobileSamError as error:
             panel.view("problem", types.Warning(label="Look again", description=str(error)))
             panel.btn("start_again", label="Start again", icon="refresh", on_click=self.start_again)
         return types.Property(
@@ -397,6 +398,13 @@ def _words(mask: MaskUnderReview) -> str:
 def _plain(text: str) -> str:
     """Keep markdown out of what a dataset says."""
     return re.sub(r"([\\`*_{}\[\]<>()#!|~])", r"\\\1", str(text))
+
+
+def _check_dataset(ctx: Any) -> None:
+    try:
+        ctx.dataset  # noqa: B018: loads it
+    except ValueError as error:
+        raise FieldError("The dataset is not there any more: it was deleted meanwhile. Open another one.") from error
 
 
 def _at(ctx: Any) -> MaskRef | None:

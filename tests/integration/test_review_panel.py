@@ -110,7 +110,7 @@ def test_a_mask_field_or_dataset_that_goes_is_a_message(dataset):
     dataset.delete_sample_field("masks")
     assert "no masks to review" in window.do("accept")
     fo.delete_dataset(dataset.name)
-    assert "not found" in window.do("accept")
+    assert "deleted meanwhile" in window.do("accept")
 
 
 def test_labels_cannot_write_markdown(dataset):
