@@ -402,7 +402,7 @@ def _plain(text: str) -> str:
 
 def _check_dataset(ctx: Any) -> None:
     try:
-        ctx.dataset  # noqa: B018: loads it
+        _ = ctx.dataset  # loads it
     except ValueError as error:
         raise FieldError("The dataset is not there any more: it was deleted meanwhile. Open another one.") from error
 
