@@ -70,7 +70,7 @@ def _event(method: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPane
         try:
             _check_dataset(ctx)
             method(self, ctx)
-        except MobileSamError as error:
+        except (MobileSamError, ValueError) as error:
             ctx.panel.state.set("message", str(error))
 
     return event
@@ -170,16 +170,24 @@ class ReviewPanel(foo.Panel):
         self._show(ctx, review.load(change.ref))
 
     @_event
-    def retry(self, ctx: Any) -> None:
-        """Predict the mask again with other settings and show it; the decision is still to be made."""
-        review, mask = self._current(ctx)
-        self._done(ctx, retry(review, mask, ctx.params.get("how")))
-        self._show(ctx, review.load(mask.ref))
-        old, new = mask.document.get("predicted_iou"), self._current(ctx)[1].document["predicted_iou"]
-        text = f"New mask: predicted IoU {new:.2f}" + ("." if old is None else f", before {old:.2f}.")
-        if mask.prompt is None:
-            text += " Its prompt is not there any more, so the mask's own box was the prompt."
-        ctx.panel.state.set("message", text + " Undo brings the old one back.")
+    def candidate(self, ctx: Any) -> None:
+        """Show the next candidate."""
+        self._retry(ctx, "candidate")
+
+    @_event
+    def centre(self, ctx: Any) -> None:
+        """Try the box with its centre point."""
+        self._retry(ctx, "centre")
+
+    @_event
+    def padded(self, ctx: Any) -> None:
+        """Try a larger box."""
+        self._retry(ctx, "padded")
+
+    @_event
+    def unclipped(self, ctx: Any) -> None:
+        """Try without the cut at the box."""
+        self._retry(ctx, "unclipped")
 
     @_event
     def open_sample(self, ctx: Any) -> None:
@@ -215,6 +223,17 @@ class ReviewPanel(foo.Panel):
         review, mask = self._current(ctx)
         self._done(ctx, review.decide(mask, decision))
         self._go(ctx, review, 1)
+
+    def _retry(self, ctx: Any, how: str) -> None:
+        """Predict the mask again and show it; the decision is still to be made."""
+        review, mask = self._current(ctx)
+        self._done(ctx, retry(review, mask, how))
+        self._show(ctx, review.load(mask.ref))
+        old, new = mask.document.get("predicted_iou"), self._current(ctx)[1].document["predicted_iou"]
+        text = f"New mask: predicted IoU {new:.2f}" + ("." if old is None else f", before {old:.2f}.")
+        if mask.prompt is None:
+            text += " Its prompt is not there any more, so the mask's own box was the prompt."
+        ctx.panel.state.set("message", text + " Undo brings the old one back.")
 
     def _done(self, ctx: Any, change: Change) -> None:
         changes = self._session(ctx).changes
@@ -353,8 +372,7 @@ class ReviewPanel(foo.Panel):
                 how,
                 label=label,
                 icon="refresh",
-                on_click=self.retry,
-                params={"how": how},
+                on_click=getattr(self, how),
                 variant="outlined",
                 componentsProps={"button": {"accessKey": key}, "item": {"sx": {"width": "auto"}}},
             )

@@ -87,7 +87,7 @@ def test_a_retry_loads_the_shared_model_and_shows_the_new_mask(dataset, model, m
     monkeypatch.setattr(models, "cached_model", lambda *_, **__: model)  # the session's network, not a second one
     window = Window(dataset)
     window.do("on_load")
-    assert "New mask: predicted IoU 0.9" in window.do("retry", how="padded")
+    assert "New mask: predicted IoU 0.9" in window.do("padded")
     assert "4 undecided" in window.do("undo")
 
 
