@@ -11,6 +11,7 @@ _HOMES = {
     "AnnotationError": "errors",
     "Boxes": "results",
     "CheckpointError": "errors",
+    "ConflictError": "errors",
     "DownloadError": "errors",
     "EmbeddingCache": "embedding_cache",
     "ExportError": "errors",

@@ -36,6 +36,10 @@ class FieldError(MobileSamError, ValueError):
     """A dataset field that is missing or has a type that cannot be used."""
 
 
+class ConflictError(MobileSamError, RuntimeError):
+    """Something that was to be changed has been changed or removed by somebody else meanwhile."""
+
+
 class MissingPackageError(MobileSamError, ImportError):
     """An optional package is needed and is not installed."""
 

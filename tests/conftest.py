@@ -4,7 +4,6 @@ import atexit
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ os.environ["YOLO_OFFLINE"] = "true"
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import free_port
 
 from mobilesam import load_model
 
@@ -33,9 +33,7 @@ def start_mongod() -> None:
     if fiftyone is None or "FIFTYONE_DATABASE_URI" in os.environ:
         return
     folder = tempfile.mkdtemp(prefix="mobilesam-tests-")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     mongod = Path(fiftyone.origin).parent / "db" / "bin" / "mongod"
     command = [mongod, "--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -103,3 +101,36 @@ def coco50() -> Path:
     if not (COCO50 / "instances.json").is_file():
         pytest.skip("the 50 COCO images of ../shared/coco50 are not here")
     return COCO50
+
+
+@pytest.fixture(scope="session")
+def scene_file(tmp_path_factory) -> Path:
+    """A picture file of the two ellipses LEFT and RIGHT."""
+    from scenes import LEFT, RIGHT, draw_scene
+
+    path = tmp_path_factory.mktemp("scene") / "scene.png"
+    Image.fromarray(draw_scene([LEFT, RIGHT])).save(path)
+    return path
+
+
+@pytest.fixture
+def make_dataset(scene_file, tmp_path):
+    """Make a dataset with one sample for each dict of fields; `filepath` defaults to a copy of the scene."""
+    import fiftyone as fo
+
+    made = []
+
+    def make(*samples: dict, **dataset_kwargs) -> fo.Dataset:
+        dataset = fo.Dataset(**dataset_kwargs)
+        made.append(dataset.name)
+        for number, fields in enumerate(samples):
+            fields = dict(fields)
+            if "filepath" not in fields:
+                fields["filepath"] = str(shutil.copy(scene_file, tmp_path / f"{number}.png"))
+            dataset.add_sample(fo.Sample(**fields))
+        return dataset
+
+    yield make
+    for name in made:
+        if fo.dataset_exists(name):
+            fo.delete_dataset(name)

@@ -2,6 +2,7 @@
 
 from fiftyone_mobilesam.operators.annotation import StopUsingForAnnotation, UseForAnnotation
 from fiftyone_mobilesam.operators.detect_then_segment import DetectThenSegment
+from fiftyone_mobilesam.operators.review_panel import ReviewPanel
 from fiftyone_mobilesam.operators.runs import ReleaseModels, ShowFailures, ShowRun, StopRun, UndoRun
 from fiftyone_mobilesam.operators.segment import Segment, SegmentSample
 
@@ -17,4 +18,4 @@ OPERATORS = (
     UndoRun,
     ReleaseModels,
 )
-PANELS = ()
+PANELS = (ReviewPanel,)

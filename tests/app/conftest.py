@@ -2,17 +2,15 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 import pytest
-from waiting import wait_for
+from waiting import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTEFACTS = ROOT / "tests" / "artefacts"
@@ -34,9 +32,7 @@ def app(tmp_path_factory) -> str:
     plugins = tmp_path_factory.mktemp("plugins")
     (plugins / "@mobilesam").mkdir()
     (plugins / "@mobilesam" / "fiftyone-mobilesam").symlink_to(ROOT)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = Path(fo.__file__).parent / "server"
     environment = {**os.environ, "FIFTYONE_PLUGINS_DIR": str(plugins), "HOME": str(tmp_path_factory.mktemp("home"))}
     command = [sys.executable, "main.py", "--port", str(port), "--address", "127.0.0.1"]
@@ -61,6 +57,8 @@ def chromium() -> Any:
     for flag in FLAGS:
         options.add_argument(flag)
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    no_advert = "localStorage.setItem('fiftyone-enterprise-tooltip-seen', 'true')"  # it would cover the page
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": no_advert})
     yield browser
     browser.quit()
 
@@ -83,17 +81,11 @@ class Page:
     def open(self, dataset: fo.Dataset) -> None:
         """Open a dataset in the grid."""
         self.browser.get(f"{self.url}/datasets/{dataset.name}")
-        self.wait('//*[@data-cy="fo-grid"]//*[starts-with(@data-cy, "looker")] | //canvas')
-        time.sleep(1)
-        for button in self.find('//button[text()="Dismiss"]'):
-            button.click()
+        self.wait('//*[@data-cy="looker"]//canvas[@canvas-loaded="true"]')
 
     def open_sample(self) -> None:
         """Open the first sample of the grid."""
-        from selenium.webdriver import ActionChains
-
-        looker = self.wait('//*[starts-with(@data-cy, "looker")] | //canvas')
-        ActionChains(self.browser).move_to_element(looker).click().perform()
+        self.click('//*[@data-cy="looker"]')
         self.wait('//*[@data-cy="modal"]')
 
     def find(self, xpath: str) -> list[Any]:
@@ -108,22 +100,31 @@ class Page:
         """Wait for a text."""
         return self.wait(f'//*[contains(text(), "{text}")]', seconds)
 
+    def click(self, xpath: str, seconds: float = 60) -> None:
+        """Click what is visible, again if the App redraws it meanwhile."""
+        wait_for(lambda: self.find(xpath)[-1].click() or True, seconds, what=xpath)
+
     def press(self, label: str) -> None:
         """Press a button."""
-        self.wait(f'//button[normalize-space(.)="{label}"]').click()
+        self.click(f'//button[normalize-space(.)="{label}"]')
 
     def press_icon(self, inside: str = "") -> None:
         """Press our button over the grid, or in what `inside` selects."""
-        self.wait(f'{inside}//img[contains(@src, "fiftyone-mobilesam")]').click()
+        self.click(f'{inside}//img[contains(@src, "fiftyone-mobilesam")]')
+
+    def press_key(self, key: str, *, alt: bool = False) -> None:
+        """Press a key anywhere on the page."""
+        from selenium.webdriver import ActionChains, Keys
+
+        chain = ActionChains(self.browser)
+        (chain.key_down(Keys.ALT).send_keys(key).key_up(Keys.ALT) if alt else chain.send_keys(key)).perform()
 
     def run(self, operator: str) -> None:
         """Choose an operator in the operator browser."""
-        from selenium.webdriver import ActionChains
-
-        ActionChains(self.browser).send_keys("`").perform()
+        self.press_key("`")
         field = self.wait('//input[contains(@placeholder, "Search operations")]')
         field.send_keys(operator)
-        self.wait(f'//*[contains(text(), "{operator}")]').click()
+        self.click(f'//*[contains(text(), "{operator}")]')
 
     def screenshot(self, name: str) -> Path:
         """Keep what the page looks like."""

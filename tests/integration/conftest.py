@@ -1,12 +1,9 @@
-"""Fixtures for FiftyOne: the model, scenes with known objects, datasets that are deleted afterwards."""
+"""Fixtures for FiftyOne: the model, and the checkout as a plugin."""
 
-import shutil
 from pathlib import Path
 
-import cv2
 import fiftyone as fo
 import pytest
-from scenes import LEFT, RIGHT, draw_scene
 
 from mobilesam import SamPredictor
 
@@ -18,35 +15,6 @@ def model(sam):
     from fiftyone_mobilesam.zoo import MobileSAMModel
 
     return MobileSAMModel(SamPredictor(sam, fast=True), Options())
-
-
-@pytest.fixture(scope="session")
-def scene_file(tmp_path_factory):
-    """A picture file of the two ellipses LEFT and RIGHT."""
-    path = tmp_path_factory.mktemp("scene") / "scene.png"
-    cv2.imwrite(str(path), draw_scene([LEFT, RIGHT])[..., ::-1])
-    return path
-
-
-@pytest.fixture
-def make_dataset(scene_file, tmp_path):
-    """Make a dataset with one sample for each dict of fields; `filepath` defaults to a copy of the scene."""
-    made = []
-
-    def make(*samples: dict, **dataset_kwargs) -> fo.Dataset:
-        dataset = fo.Dataset(**dataset_kwargs)
-        made.append(dataset.name)
-        for number, fields in enumerate(samples):
-            fields = dict(fields)
-            if "filepath" not in fields:
-                fields["filepath"] = str(shutil.copy(scene_file, tmp_path / f"{number}.png"))
-            dataset.add_sample(fo.Sample(**fields))
-        return dataset
-
-    yield make
-    for name in made:
-        if fo.dataset_exists(name):
-            fo.delete_dataset(name)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,448 @@
+"""The panel "Review masks": one mask after the other, worst first, and a button or a key for each decision."""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from fiftyone_mobilesam.retry import prompt_record, read_pixels, retry
+from fiftyone_mobilesam.review import SHOW, Review, reviewable_fields
+from fiftyone_mobilesam.review_picture import as_data_uri, draw_mask
+from fiftyone_mobilesam.review_records import Change, Counts, MaskRef, MaskUnderReview
+from mobilesam import ConflictError, FieldError, MobileSamError
+
+SHOW_LABELS = {
+    "undecided": "Undecided masks",
+    "all": "All masks",
+    "accepted": "Accepted masks",
+    "rejected": "Rejected masks",
+    "failures": "Prompts without a mask",
+}
+# Method, label, key, icon, colour. The key is the button's `accesskey`: Alt+A in Chrome and Edge.
+DECIDE = (
+    ("accept", "Accept", "a", "check", "#2e7d32"),
+    ("reject", "Reject", "r", "close", "#c62828"),
+    ("skip", "Skip", "s", "skip_next", None),
+    ("back", "Back", "b", "skip_previous", None),
+    ("undo", "Undo", "u", "undo", None),
+    ("delete", "Delete", "x", "delete", None),
+    ("open_sample", "Open sample", "o", "open_in_new", None),
+)
+RETRY = (
+    ("candidate", "Next candidate", "n"),
+    ("centre", "Box + centre point", "c"),
+    ("padded", "Box + 10%", "p"),
+    ("unclipped", "Not cut at the box", "t"),
+)
+KEYS = (
+    "Keys, with Alt (Firefox Alt + Shift, Mac Control + Option): **A** accept, **R** reject, **S** skip, **B** back, "
+    "**U** undo, **X** delete, **O** open, **N** next candidate, **C** centre point, **P** + 10%, **T** not cut"
+)
+UNDO_STEPS = 50
+SESSIONS = 8
+
+
+@dataclass
+class Session:
+    """The order in which an open panel shows the masks of a view, and what was done in it."""
+
+    queue: list[MaskRef]
+    view: list[dict[str, Any]]
+    changes: list[Change] = field(default_factory=list)
+
+
+# By dataset and panel; at home here, because the plugin's entry is executed again at each request.
+_sessions: OrderedDict[tuple[str, str], Session] = OrderedDict()
+
+
+def _event(method: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPanel", Any], None]:
+    """Tell the user of an expected error; forget the message of the step before when a user does the next."""
+
+    @wraps(method)
+    def event(self: "ReviewPanel", ctx: Any) -> None:
+        if not method.__name__.startswith("on_"):
+            ctx.panel.state.set("message", None)
+        try:
+            _check_dataset(ctx)
+            method(self, ctx)
+        except (MobileSamError, ValueError) as error:
+            ctx.panel.state.set("message", str(error))
+
+    return event
+
+
+class ReviewPanel(foo.Panel):
+    """Walks through the masks of a field. The state in the browser holds the mask's ids and the choices, no more."""
+
+    @property
+    def config(self) -> foo.PanelConfig:
+        """The panel's card."""
+        return foo.PanelConfig(
+            name="review_masks",
+            label="Review masks",
+            icon="checklist",
+            surfaces="grid modal",
+            help_markdown="Masks worst first. A decision is the tag and the attribute `review` of a label.",
+        )
+
+    # ---- events ----------------------------------------------------------------------------------------------------
+
+    @_event
+    def on_load(self, ctx: Any) -> None:
+        """Start with the worst mask, in the modal with the worst of the open sample."""
+        self._start_if_new(ctx)
+
+    @_event
+    def on_change_dataset(self, ctx: Any) -> None:
+        """Start with another dataset."""
+        self._start_if_new(ctx)
+
+    @_event
+    def on_change_view(self, ctx: Any) -> None:
+        """Review what is in the view now."""
+        self._start_if_new(ctx)
+
+    @_event
+    def on_change_current_sample(self, ctx: Any) -> None:
+        """Go to the worst mask of the sample that was opened."""
+        at = _at(ctx)
+        if ctx.current_sample and (at is None or at.sample_id != ctx.current_sample):
+            self._start(ctx)
+
+    @_event
+    def choose_field(self, ctx: Any) -> None:
+        """Review another field."""
+        ctx.panel.state.set("field", ctx.params.get("value"))
+        self._start(ctx)
+
+    @_event
+    def choose_show(self, ctx: Any) -> None:
+        """Review masks in another state."""
+        ctx.panel.state.set("show", ctx.params.get("value"))
+        self._start(ctx)
+
+    @_event
+    def start_again(self, ctx: Any) -> None:
+        """Order the masks anew."""
+        self._start(ctx)
+
+    @_event
+    def accept(self, ctx: Any) -> None:
+        """Accept the mask and go on."""
+        self._decide(ctx, "accepted")
+
+    @_event
+    def reject(self, ctx: Any) -> None:
+        """Reject the mask and go on."""
+        self._decide(ctx, "rejected")
+
+    @_event
+    def delete(self, ctx: Any) -> None:
+        """Delete the label and go on."""
+        review, mask = self._current(ctx)
+        self._done(ctx, review.delete(mask))
+        self._go(ctx, review, 1)
+
+    @_event
+    def skip(self, ctx: Any) -> None:
+        """Go on without a decision."""
+        self._go(ctx, self._review(ctx), 1)
+
+    @_event
+    def back(self, ctx: Any) -> None:
+        """Go back to the mask before."""
+        self._go(ctx, self._review(ctx), -1)
+
+    @_event
+    def undo(self, ctx: Any) -> None:
+        """Take the last change back and show its mask."""
+        review, session = self._review(ctx), self._session(ctx)
+        if not session.changes:
+            ctx.panel.state.set("message", "There is nothing to undo since this panel was opened.")
+            return
+        change = session.changes.pop()
+        review.undo(change)
+        self._show(ctx, review.load(change.ref))
+
+    @_event
+    def candidate(self, ctx: Any) -> None:
+        """Show the next candidate."""
+        self._retry(ctx, "candidate")
+
+    @_event
+    def centre(self, ctx: Any) -> None:
+        """Try the box with its centre point."""
+        self._retry(ctx, "centre")
+
+    @_event
+    def padded(self, ctx: Any) -> None:
+        """Try a larger box."""
+        self._retry(ctx, "padded")
+
+    @_event
+    def unclipped(self, ctx: Any) -> None:
+        """Try without the cut at the box."""
+        self._retry(ctx, "unclipped")
+
+    @_event
+    def open_sample(self, ctx: Any) -> None:
+        """Open the sample of the mask."""
+        ctx.ops.open_sample(id=self._current(ctx)[1].ref.sample_id)
+
+    # ---- steps -----------------------------------------------------------------------------------------------------
+
+    def _start_if_new(self, ctx: Any) -> None:
+        """Start, unless nothing has changed: the App tells of new views more often than there are any."""
+        session = _sessions.get(_key(ctx)) if ctx.dataset is not None else None
+        if session is None or _at(ctx) is None or session.view != _stages(ctx):
+            self._start(ctx)
+
+    def _start(self, ctx: Any) -> None:
+        """Put the masks in order and show the first one."""
+        fields = [] if ctx.dataset is None else reviewable_fields(ctx.dataset)
+        chosen = ctx.panel.state.field
+        ctx.panel.state.set(
+            {"field": chosen if chosen in fields else next(iter(fields), None), "at": None, "message": None}
+        )
+        if not fields:
+            return
+        review = self._review(ctx)
+        queue = review.worst_first(_show(ctx))
+        if ctx.current_sample:
+            queue.sort(key=lambda ref: ref.sample_id != ctx.current_sample)
+        changes = self._session(ctx).changes if _key(ctx) in _sessions else []
+        _remember(ctx, Session(queue, _stages(ctx), changes))
+        self._go(ctx, review, 1)
+
+    def _decide(self, ctx: Any, decision: str) -> None:
+        review, mask = self._current(ctx)
+        self._done(ctx, review.decide(mask, decision))
+        self._go(ctx, review, 1)
+
+    def _retry(self, ctx: Any, how: str) -> None:
+        """Predict the mask again and show it; the decision is still to be made."""
+        review, mask = self._current(ctx)
+        self._done(ctx, retry(review, mask, how))
+        self._show(ctx, review.load(mask.ref))
+        old, new = mask.document.get("predicted_iou"), self._current(ctx)[1].document["predicted_iou"]
+        text = f"New mask: predicted IoU {new:.2f}" + ("." if old is None else f", before {old:.2f}.")
+        if mask.prompt is None:
+            text += " Its prompt is not there any more, so the mask's own box was the prompt."
+        ctx.panel.state.set("message", text + " Undo brings the old one back.")
+
+    def _done(self, ctx: Any, change: Change) -> None:
+        changes = self._session(ctx).changes
+        changes.append(change)
+        del changes[:-UNDO_STEPS]
+
+    def _go(self, ctx: Any, review: Review, step: int) -> None:
+        """Show the next mask that is still there, and on the way forward still as the filter wants it."""
+        queue, at = self._session(ctx).queue, _at(ctx)
+        index = queue.index(at) if at in queue else -1
+        undecided_only = step > 0 and _show(ctx) == "undecided"
+        while 0 <= (index := index + step) < len(queue):
+            try:
+                mask = review.load(queue[index])
+            except ConflictError:
+                continue
+            if not (undecided_only and mask.decision):
+                self._show(ctx, mask)
+                return
+        if step > 0:
+            ctx.panel.state.set("at", None)
+        else:
+            ctx.panel.state.set("message", "This is the first one.")
+
+    def _show(self, ctx: Any, mask: MaskUnderReview) -> None:
+        ref = mask.ref
+        ctx.panel.state.set({"at": [ref.sample_id, ref.doc_id, ref.label_id], "seen": mask.decision})
+
+    def _current(self, ctx: Any) -> tuple[Review, MaskUnderReview]:
+        """Return the mask on display, as it is now.
+
+        Raises:
+            ConflictError: it is gone, or somebody else decided about it since it was shown.
+        """
+        review, at = self._review(ctx), _at(ctx)
+        if at is None:
+            raise ConflictError("There is no mask on display. Start again, or choose other masks above.")
+        mask = review.load(at)
+        if mask.decision != ctx.panel.state.seen:
+            seen, now = ctx.panel.state.seen or "undecided", mask.decision or "undecided"
+            self._show(ctx, mask)
+            raise ConflictError(f"In another window this mask went from {seen} to {now}. Press again to change that.")
+        return review, mask
+
+    def _review(self, ctx: Any) -> Review:
+        return Review(ctx.view, ctx.panel.state.field)
+
+    def _session(self, ctx: Any) -> Session:
+        """Return the panel's session; a new one if this process does not know it, say after a restart."""
+        if _key(ctx) not in _sessions:
+            _remember(ctx, Session(self._review(ctx).worst_first(_show(ctx)), _stages(ctx)))
+        return _sessions[_key(ctx)]
+
+    # ---- what is seen ----------------------------------------------------------------------------------------------
+
+    def render(self, ctx: Any) -> types.Property:
+        """Lay the panel out: choices, numbers, picture, buttons."""
+        panel = types.Object()
+        try:
+            _check_dataset(ctx)
+            self._render(ctx, panel)
+        except MobileSamError as error:
+            panel.view("problem", types.Warning(label="Look again", description=str(error)))
+            panel.btn("start_again", label="Start again", icon="refresh", on_click=self.start_again)
+        return types.Property(
+            panel, view=types.GridView(orientation="vertical", gap=1.5, componentsProps={"grid": {"sx": {"p": 2}}})
+        )
+
+    def _render(self, ctx: Any, panel: types.Object) -> None:
+        fields = [] if ctx.dataset is None else reviewable_fields(ctx.dataset)
+        if not fields:
+            text = "Make masks with MobileSAM first: a field of them can then be reviewed here."
+            panel.view("nothing", types.Notice(label="There are no masks to review", description=text))
+            return
+        self._choices(ctx, panel, fields)
+        review, at = self._review(ctx), _at(ctx)
+        counts = review.counts()
+        if at is None:
+            panel.md(f"**Nothing left here.** {_numbers(counts)}", name="numbers")
+            panel.btn("start_again", label="Start again", icon="refresh", on_click=self.start_again)
+        else:
+            mask = review.load(at)
+            queue = self._session(ctx).queue
+            place = f"**{queue.index(at) + 1:,} of {len(queue):,}** · " if at in queue else ""
+            panel.md(place + _numbers(counts), name="numbers")
+            panel.md(_words(mask), name="words")
+            self._picture(panel, mask)
+        self._buttons(ctx, panel, has_mask=at is not None)
+        if ctx.panel.state.message:
+            panel.view("message", types.Notice(label=ctx.panel.state.message))
+        panel.md(KEYS, name="keys")
+
+    def _choices(self, ctx: Any, panel: types.Object, fields: list[str]) -> None:
+        row = panel.h_stack("choices", gap=2)
+        for name, values, chosen, on_change in (
+            ("field", {name: name for name in fields}, ctx.panel.state.field, self.choose_field),
+            ("show", SHOW_LABELS, _show(ctx), self.choose_show),
+        ):
+            view = types.DropdownView()
+            for value, label in values.items():
+                view.add_choice(value, label=label)
+            row.enum(name, list(values), default=chosen, view=view, on_change=on_change)
+
+    def _picture(self, panel: types.Object, mask: MaskUnderReview) -> None:
+        try:
+            pixels = read_pixels(mask)
+        except MobileSamError as error:
+            panel.view("picture", types.Warning(label="The image cannot be shown", description=str(error)))
+            return
+        try:
+            record = prompt_record(mask, original_hw=pixels.shape[:2])
+        except MobileSamError:  # what its `failure` says
+            record = None
+        picture = draw_mask(pixels, mask.label.mask, mask.label.bounding_box, record)
+        style = {"width": "100%", "maxHeight": "56vh", "objectFit": "contain", "borderRadius": "4px"}
+        view = types.ImageView(alt="The mask and its prompt", componentsProps={"image": {"style": style}})
+        panel.define_property("picture", types.String(), default=as_data_uri(picture), view=view)
+
+    def _buttons(self, ctx: Any, panel: types.Object, *, has_mask: bool) -> None:
+        row = _row(panel, "decide")
+        for name, label, key, icon, colour in DECIDE:
+            usable = has_mask or name in ("back", "undo")
+            props = {"accessKey": key, "sx": {"backgroundColor": colour, "color": "white"} if colour else {}}
+            row.btn(
+                name,
+                label=label,
+                icon=icon,
+                on_click=getattr(self, name),
+                disabled=not usable,
+                variant="contained" if colour else "outlined",
+                componentsProps={"button": props, "item": {"sx": {"width": "auto"}}},
+            )
+        row = _row(panel, "again")
+        for how, label, key in RETRY if has_mask else ():
+            row.btn(
+                how,
+                label=label,
+                icon="refresh",
+                on_click=getattr(self, how),
+                variant="outlined",
+                componentsProps={"button": {"accessKey": key}, "item": {"sx": {"width": "auto"}}},
+            )
+
+
+def _row(panel: types.Object, name: str) -> types.Object:
+    """Add a row of buttons that goes on in the next line where the panel is narrow."""
+    return panel.grid(name, orientation="2d", gap=1)
+
+
+def _numbers(counts: Counts) -> str:
+    return (
+        f"{counts.accepted:,} accepted, {counts.rejected:,} rejected, {counts.undecided:,} undecided, "
+        f"{counts.failures:,} without a mask"
+    )
+
+
+def _words(mask: MaskUnderReview) -> str:
+    """Say what is known about a mask, as markdown."""
+    document = mask.document
+    parts = [f"**{_plain(document.get('label') or 'no label')}**"]
+    if mask.decision:
+        parts.append(mask.decision)
+    if document.get("failure"):
+        parts.append(f"No mask: {_plain(document['failure'])}")
+    for name, words in (
+        ("predicted_iou", ("the model is sure", "the model is fairly sure", "the model is unsure")),
+        ("stability_score", ("crisp edge", "fairly crisp edge", "fuzzy edge")),
+    ):
+        value = document.get(name)
+        if value is not None:
+            word = words[0] if value >= 0.9 else words[1] if value >= 0.75 else words[2]
+            parts.append(f"{word} ({name.replace('_', ' ').replace('iou', 'IoU')} {value:.2f})")
+    if mask.prompt_field:
+        parts.append(f"prompt from {_plain(mask.prompt_field)}")
+    else:
+        parts.append("its prompt was deleted" if document.get("prompt_id") else "made without a prompt")
+    return " · ".join(parts)
+
+
+def _plain(text: str) -> str:
+    """Keep markdown out of what a dataset says."""
+    return re.sub(r"([\\`*_{}\[\]<>()#!|~])", r"\\\1", str(text))
+
+
+def _check_dataset(ctx: Any) -> None:
+    try:
+        _ = ctx.dataset  # loads it
+    except ValueError as error:
+        raise FieldError("The dataset is not there any more: it was deleted meanwhile. Open another one.") from error
+
+
+def _at(ctx: Any) -> MaskRef | None:
+    return MaskRef(*ctx.panel.state.at) if ctx.panel.state.at else None
+
+
+def _show(ctx: Any) -> str:
+    return ctx.panel.state.show if ctx.panel.state.show in SHOW else SHOW[0]
+
+
+def _stages(ctx: Any) -> list[dict[str, Any]]:
+    return ctx.view._serialize(include_uuids=False)
+
+
+def _key(ctx: Any) -> tuple[str, str]:
+    return str(ctx.dataset._doc.id), str(ctx.panel.id)
+
+
+def _remember(ctx: Any, session: Session) -> None:
+    _sessions[_key(ctx)] = session
+    _sessions.move_to_end(_key(ctx))
+    while len(_sessions) > SESSIONS:
+        _sessions.popitem(last=False)

@@ -1,0 +1,74 @@
+"""What a review speaks of: a mask and where it is, a change that can be undone, counts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+
+
+@dataclass(frozen=True)
+class MaskRef:
+    """Where a mask is: ids of its sample, of the document that holds it (the sample or a frame), and of its label."""
+
+    sample_id: str
+    doc_id: str
+    label_id: str
+
+
+@dataclass(frozen=True, eq=False)
+class MaskUnderReview:
+    """A mask as it was read from the database.
+
+    Attributes:
+        ref: where it is.
+        document: the label as stored.
+        index: its place in the list.
+        filepath: of the image or video.
+        frame_number: in a video, or None.
+        prompt: the label that was its prompt, or None if that was deleted or there was none.
+        prompt_field: where the prompt is, or None.
+    """
+
+    ref: MaskRef
+    document: dict[str, Any]
+    index: int
+    filepath: str
+    frame_number: int | None
+    prompt: fo.Label | None
+    prompt_field: str | None
+
+    @property
+    def label(self) -> fo.Detection:
+        """The label; a new object at each use."""
+        return fo.Detection.from_dict(dict(self.document))
+
+    @property
+    def decision(self) -> str | None:
+        """What was decided about it, or None."""
+        return self.document.get("review")
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What one step did to a label, for `Review.undo`: its values before and after; all of it if it was deleted."""
+
+    ref: MaskRef
+    action: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+    index: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many masks of a field are in which state. `failures` have no mask, whatever was decided about them."""
+
+    total: int
+    accepted: int
+    rejected: int
+    failures: int
+
+    @property
+    def undecided(self) -> int:
+        """Masks without a decision."""
+        return self.total - self.accepted - self.rejected
