@@ -3,7 +3,7 @@
 from fiftyone_mobilesam.operators.annotation import StopUsingForAnnotation, UseForAnnotation
 from fiftyone_mobilesam.operators.detect_then_segment import DetectThenSegment
 from fiftyone_mobilesam.operators.review_panel import ReviewPanel
-from fiftyone_mobilesam.operators.runs import ReleaseModels, ShowFailures, ShowRun, StopRun, UndoRun
+from fiftyone_mobilesam.operators.runs import ReleaseModels, ReviewRun, ShowFailures, ShowRun, StopRun, UndoRun
 from fiftyone_mobilesam.operators.segment import Segment, SegmentSample
 
 OPERATORS = (
@@ -15,6 +15,7 @@ OPERATORS = (
     StopRun,
     ShowRun,
     ShowFailures,
+    ReviewRun,
     UndoRun,
     ReleaseModels,
 )

@@ -33,6 +33,8 @@ def output(result: dict[str, Any]) -> types.Property:
     row = outputs.h_stack("actions", gap=2)
     if result["failed_samples"] or result["failed_prompts"]:
         row.btn("show_failures", label="Show failures", on_click=uri("show_failures"), params=params)
+    if result["masks"]:
+        row.btn("review", label="Review worst first", on_click=uri("review_run"), params=params)
     row.btn("show_run", label="Show these masks only", on_click=uri("show_run"), params=params)
     row.btn("undo", label="Undo", on_click=uri("undo_run"), params=params, prompt=True)
     return types.Property(outputs)

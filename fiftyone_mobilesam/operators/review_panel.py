@@ -1,6 +1,5 @@
 """The panel "Review masks": one mask after the other, worst first, and a button or a key for each decision."""
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,39 +9,12 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from fiftyone_mobilesam.retry import prompt_record, read_pixels, retry
+from fiftyone_mobilesam.operators import _review_layout as layout
+from fiftyone_mobilesam.retry import retry
 from fiftyone_mobilesam.review import SHOW, Review, reviewable_fields
-from fiftyone_mobilesam.review_picture import as_data_uri, draw_mask
-from fiftyone_mobilesam.review_records import Change, Counts, MaskRef, MaskUnderReview
+from fiftyone_mobilesam.review_records import Change, MaskRef, MaskUnderReview
 from mobilesam import ConflictError, FieldError, MobileSamError
 
-SHOW_LABELS = {
-    "undecided": "Undecided masks",
-    "all": "All masks",
-    "accepted": "Accepted masks",
-    "rejected": "Rejected masks",
-    "failures": "Prompts without a mask",
-}
-# Method, label, key, icon, colour. The key is the button's `accesskey`: Alt+A in Chrome and Edge.
-DECIDE = (
-    ("accept", "Accept", "a", "check", "#2e7d32"),
-    ("reject", "Reject", "r", "close", "#c62828"),
-    ("skip", "Skip", "s", "skip_next", None),
-    ("back", "Back", "b", "skip_previous", None),
-    ("undo", "Undo", "u", "undo", None),
-    ("delete", "Delete", "x", "delete", None),
-    ("open_sample", "Open sample", "o", "open_in_new", None),
-)
-RETRY = (
-    ("candidate", "Next candidate", "n"),
-    ("centre", "Box + centre point", "c"),
-    ("padded", "Box + 10%", "p"),
-    ("unclipped", "Not cut at the box", "t"),
-)
-KEYS = (
-    "Keys, with Alt (Firefox Alt + Shift, Mac Control + Option): **A** accept, **R** reject, **S** skip, **B** back, "
-    "**U** undo, **X** delete, **O** open, **N** next candidate, **C** centre point, **P** + 10%, **T** not cut"
-)
 UNDO_STEPS = 50
 SESSIONS = 8
 
@@ -296,126 +268,34 @@ class ReviewPanel(foo.Panel):
             _check_dataset(ctx)
             self._render(ctx, panel)
         except MobileSamError as error:
-            panel.view("problem", types.Warning(label="Look again", description=str(error)))
-            panel.btn("start_again", label="Start again", icon="refresh", on_click=self.start_again)
-        return types.Property(
-            panel, view=types.GridView(orientation="vertical", gap=1.5, componentsProps={"grid": {"sx": {"p": 2}}})
-        )
+            layout.add_problem(panel, str(error), start_again=self.start_again)
+        return types.Property(panel, view=layout.PAGE)
 
     def _render(self, ctx: Any, panel: types.Object) -> None:
         fields = [] if ctx.dataset is None else reviewable_fields(ctx.dataset)
         if not fields:
-            text = "Make masks with MobileSAM first: a field of them can then be reviewed here."
-            panel.view("nothing", types.Notice(label="There are no masks to review", description=text))
+            layout.add_nothing(panel)
             return
-        self._choices(ctx, panel, fields)
+        layout.add_choices(
+            panel,
+            fields,
+            ctx.panel.state.field,
+            _show(ctx),
+            choose_field=self.choose_field,
+            choose_show=self.choose_show,
+        )
         review, at = self._review(ctx), _at(ctx)
         counts = review.counts()
         if at is None:
-            panel.md(f"**Nothing left here.** {_numbers(counts)}", name="numbers")
-            panel.btn("start_again", label="Start again", icon="refresh", on_click=self.start_again)
+            layout.add_end(panel, counts, start_again=self.start_again)
         else:
-            mask = review.load(at)
             queue = self._session(ctx).queue
-            place = f"**{queue.index(at) + 1:,} of {len(queue):,}** · " if at in queue else ""
-            panel.md(place + _numbers(counts), name="numbers")
-            panel.md(_words(mask), name="words")
-            self._picture(panel, mask)
-        self._buttons(ctx, panel, has_mask=at is not None)
+            position = queue.index(at) if at in queue else None
+            layout.add_mask(panel, review.load(at), counts, position=position, total=len(queue))
+        layout.add_buttons(panel, self, has_mask=at is not None)
         if ctx.panel.state.message:
             panel.view("message", types.Notice(label=ctx.panel.state.message))
-        panel.md(KEYS, name="keys")
-
-    def _choices(self, ctx: Any, panel: types.Object, fields: list[str]) -> None:
-        row = panel.h_stack("choices", gap=2)
-        for name, values, chosen, on_change in (
-            ("field", {name: name for name in fields}, ctx.panel.state.field, self.choose_field),
-            ("show", SHOW_LABELS, _show(ctx), self.choose_show),
-        ):
-            view = types.DropdownView()
-            for value, label in values.items():
-                view.add_choice(value, label=label)
-            row.enum(name, list(values), default=chosen, view=view, on_change=on_change)
-
-    def _picture(self, panel: types.Object, mask: MaskUnderReview) -> None:
-        try:
-            pixels = read_pixels(mask)
-        except MobileSamError as error:
-            panel.view("picture", types.Warning(label="The image cannot be shown", description=str(error)))
-            return
-        try:
-            record = prompt_record(mask, original_hw=pixels.shape[:2])
-        except MobileSamError:  # what its `failure` says
-            record = None
-        picture = draw_mask(pixels, mask.label.mask, mask.label.bounding_box, record)
-        style = {"width": "100%", "maxHeight": "56vh", "objectFit": "contain", "borderRadius": "4px"}
-        view = types.ImageView(alt="The mask and its prompt", componentsProps={"image": {"style": style}})
-        panel.define_property("picture", types.String(), default=as_data_uri(picture), view=view)
-
-    def _buttons(self, ctx: Any, panel: types.Object, *, has_mask: bool) -> None:
-        row = _row(panel, "decide")
-        for name, label, key, icon, colour in DECIDE:
-            usable = has_mask or name in ("back", "undo")
-            props = {"accessKey": key, "sx": {"backgroundColor": colour, "color": "white"} if colour else {}}
-            row.btn(
-                name,
-                label=label,
-                icon=icon,
-                on_click=getattr(self, name),
-                disabled=not usable,
-                variant="contained" if colour else "outlined",
-                componentsProps={"button": props, "item": {"sx": {"width": "auto"}}},
-            )
-        row = _row(panel, "again")
-        for how, label, key in RETRY if has_mask else ():
-            row.btn(
-                how,
-                label=label,
-                icon="refresh",
-                on_click=getattr(self, how),
-                variant="outlined",
-                componentsProps={"button": {"accessKey": key}, "item": {"sx": {"width": "auto"}}},
-            )
-
-
-def _row(panel: types.Object, name: str) -> types.Object:
-    """Add a row of buttons that goes on in the next line where the panel is narrow."""
-    return panel.grid(name, orientation="2d", gap=1)
-
-
-def _numbers(counts: Counts) -> str:
-    return (
-        f"{counts.accepted:,} accepted, {counts.rejected:,} rejected, {counts.undecided:,} undecided, "
-        f"{counts.failures:,} without a mask"
-    )
-
-
-def _words(mask: MaskUnderReview) -> str:
-    """Say what is known about a mask, as markdown."""
-    document = mask.document
-    parts = [f"**{_plain(document.get('label') or 'no label')}**"]
-    if mask.decision:
-        parts.append(mask.decision)
-    if document.get("failure"):
-        parts.append(f"No mask: {_plain(document['failure'])}")
-    for name, words in (
-        ("predicted_iou", ("the model is sure", "the model is fairly sure", "the model is unsure")),
-        ("stability_score", ("crisp edge", "fairly crisp edge", "fuzzy edge")),
-    ):
-        value = document.get(name)
-        if value is not None:
-            word = words[0] if value >= 0.9 else words[1] if value >= 0.75 else words[2]
-            parts.append(f"{word} ({name.replace('_', ' ').replace('iou', 'IoU')} {value:.2f})")
-    if mask.prompt_field:
-        parts.append(f"prompt from {_plain(mask.prompt_field)}")
-    else:
-        parts.append("its prompt was deleted" if document.get("prompt_id") else "made without a prompt")
-    return " · ".join(parts)
-
-
-def _plain(text: str) -> str:
-    """Keep markdown out of what a dataset says."""
-    return re.sub(r"([\\`*_{}\[\]<>()#!|~])", r"\\\1", str(text))
+        panel.md(layout.KEYS, name="keys")
 
 
 def _check_dataset(ctx: Any) -> None:

@@ -63,6 +63,26 @@ class ShowFailures(foo.Operator):
         return {"failures": failures}
 
 
+class ReviewRun(foo.Operator):
+    """Open the panel of masks, worst first, at the field of a run."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """A button of a run's result."""
+        return foo.OperatorConfig(
+            name="review_run",
+            label="Review the masks of a MobileSAM run",
+            unlisted=True,
+            risk_level=types.RiskLevel.LOW,
+        )
+
+    def execute(self, ctx: Any) -> None:
+        """Open the panel beside the grid."""
+        label_field = ctx.dataset.get_run_info(ctx.params["run"]).config.label_field
+        ctx.ops.open_panel("review_masks", layout="horizontal", state={"field": label_field})
+        _say(ctx, "The panel 'Review masks' is open beside the grid.")
+
+
 def _say(ctx: Any, text: str) -> None:
     """Show a text in place of the window that covers the grid."""
     outputs = types.Object()

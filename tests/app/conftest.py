@@ -85,7 +85,7 @@ class Page:
 
     def open_sample(self) -> None:
         """Open the first sample of the grid."""
-        self.click('//*[@data-cy="looker"]')
+        self.click('(//*[@data-cy="looker"])[1]')
         self.wait('//*[@data-cy="modal"]')
 
     def find(self, xpath: str) -> list[Any]:

@@ -61,6 +61,16 @@ def test_the_button_of_the_open_sample(page, dataset):
     assert dataset.count("boxes_masks") == 1
 
 
+def test_the_result_leads_to_the_review(page, dataset):
+    page.open(dataset)
+    page.press_icon()
+    page.press("Segment")
+    page.text("Masks are ready", seconds=120)
+    page.press("Review worst first")
+    page.press("Done")
+    page.wait('//*[contains(., "0 accepted, 0 rejected, 9 undecided")]')
+
+
 def test_stop_and_undo(page, dataset):
     page.open(dataset)
     page.press_icon()
