@@ -16,21 +16,26 @@ BIT_DEPTHS = (8, 10, 12, 14, 16)
 EXIF_ORIENTATION = 274
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray:
     """Read an image file.
 
     EXIF orientation is applied. Gray, palette, CMYK, 1-bit and alpha images become RGB, alpha being dropped. 16-bit
     images are shifted down from the smallest of 8, 10, 12, 14 and 16 bits that holds their brightest pixel, so that
     12-bit data in a 16-bit file is not black. Of several frames or pages the first is read.
 
+    Args:
+        path: of the file.
+        max_pixels: refuse an image of more before it is decoded. Default: Pillow's own limit.
+
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: the file is missing, empty, cut off, or not an image.
+        ImageError: the file is missing, empty, cut off, too large, or not an image.
     """
     try:
         with Image.open(path) as image:
+            _check_size(path, image.size, max_pixels)
             if _is_deep_colour(image):
                 return _read_with_opencv(path, image.getexif().get(EXIF_ORIENTATION, 1))
             _load_whole(image)
@@ -175,6 +180,14 @@ def _load_whole(image: Image.Image) -> None:
         image.load()
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+
+
+def _check_size(path: str | Path, size: tuple[int, int], max_pixels: int | None) -> None:
+    if max_pixels is not None and size[0] * size[1] > max_pixels:
+        raise ImageError(
+            f"image must have at most max_pixels={max_pixels} pixels, got {str(path)!r} of {size[0]} x {size[1]}. "
+            "If you trust the file, raise max_pixels."
+        )
 
 
 def _is_deep_colour(image: Image.Image) -> bool:

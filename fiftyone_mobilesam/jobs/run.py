@@ -1,0 +1,149 @@
+"""`label`: make masks for a dataset or view so that the same call, after whatever happened, does what is missing."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fiftyone.core.collections import SampleCollection
+from PIL import Image
+
+from fiftyone_mobilesam.jobs.engine import Engine, Record
+from fiftyone_mobilesam.jobs.pool import pooled_records
+from fiftyone_mobilesam.jobs.progress import JobReport
+from fiftyone_mobilesam.jobs.record import JobRecord, run_key
+from fiftyone_mobilesam.jobs.units import Settings, Unit, Units
+from fiftyone_mobilesam.jobs.writer import Writer
+from fiftyone_mobilesam.options import Options
+from mobilesam.errors import JobError
+from mobilesam.weights import load_state_dict, resolve, sha256_of_state
+
+logger = logging.getLogger("fiftyone.mobilesam")
+MAX_PIXELS = 2 * 89_478_485  # where Pillow refuses an image as a decompression bomb
+SECONDS_A_LINE = 10.0
+
+
+def label(
+    samples: SampleCollection,
+    prompt_field: str | None = None,
+    label_field: str = "masks",
+    *,
+    job: str = "label",
+    workers: int = 1,
+    devices: Sequence[str] | None = None,
+    output_dir: str | Path | None = None,
+    weights: str | Path = "mobile_sam.pt",
+    precision: str = "fp32",
+    max_pixels: int = MAX_PIXELS,
+    database_wait: float = 600.0,
+    **options: Any,
+) -> JobReport:
+    """See `fiftyone_mobilesam.label`."""
+    call = {"prompt_field": prompt_field, "label_field": label_field, "job": job, "workers": workers}
+    call |= {"devices": devices and list(devices), "output_dir": output_dir and str(Path(output_dir).absolute())}
+    call |= {"weights": str(weights), "precision": precision, "max_pixels": max_pixels, **options}
+    run_key(job)
+    if workers < 1:
+        raise JobError(f"workers must be at least 1, got {workers}.")
+    if "on_error" in options:
+        raise TypeError("on_error must be left out: a job writes failures down and goes on.")
+    parsed = Options.parse(prompt_field=prompt_field, **options)
+    settings = Settings(
+        label_field=label_field.removeprefix("frames."),
+        options=parsed,
+        weights=str(weights),
+        weights_sha256=sha256_of_state(load_state_dict(resolve(weights))),
+        precision=precision,
+        output_dir=call["output_dir"],
+        max_pixels=max_pixels,
+    )
+    units = Units(samples, label_field, parsed, wait=database_wait)
+    report = JobReport(job, units.root.name, label_field, total=len(units))
+    units.declare()
+    record = JobRecord(samples, report, call, wait=database_wait)
+    with _keeping_books(report, record):
+        _run(units, settings, list(devices or [None]) * workers, report, record)
+        units.finish()
+    return report
+
+
+def _run(units: Units, settings: Settings, devices: list[str | None], report: JobReport, record: JobRecord) -> None:
+    writer = Writer(units.collection, settings, units.wait, lambda written: _book(report, written))
+    if len(devices) == 1:
+        records = _records(_todo(units, settings, report), settings, devices[0])
+    else:
+        records = pooled_records(_todo(units, settings, report), settings, devices)
+    said = time.monotonic()
+    try:
+        for made in records:
+            writer.add(made)
+            if time.monotonic() - said > SECONDS_A_LINE:
+                said = time.monotonic()
+                record.save()
+                logger.info("%s", report.line())
+    finally:
+        records.close()
+        writer.flush()
+
+
+def _records(units: Iterator[Unit], settings: Settings, device: str | None) -> Iterator[Record]:
+    """Yield the records of units, made in this process. The model is loaded at the first."""
+    engine = None
+    for first in units:
+        engine = Engine(settings, device)
+        with _no_pillow_limit():
+            yield from engine.records(_chained(first, units))
+
+
+def _chained(first: Unit, rest: Iterator[Unit]) -> Iterator[Unit]:
+    yield first
+    yield from rest
+
+
+def _todo(units: Units, settings: Settings, report: JobReport) -> Iterator[Unit]:
+    """Yield the units whose labels are missing or stale; count the others."""
+    for unit, failed_prompts in units.pending(settings):
+        if unit is None:
+            report.up_to_date += 1
+            report.failed_prompts += failed_prompts
+        else:
+            yield unit
+
+
+def _book(report: JobReport, record: Record) -> None:
+    for failure in record.failures:
+        logger.warning("failed: %s", failure)
+    if record.labels is None:
+        report.failed += record.failures
+    else:
+        report.done += 1
+        report.masks += record.masks
+        report.failed_prompts += len(record.failures)
+
+
+@contextmanager
+def _keeping_books(report: JobReport, record: JobRecord) -> Iterator[None]:
+    """Write down how a job ends, whatever ends it."""
+    state, reason = "interrupted", None
+    try:
+        yield
+        state = "finished"
+    except Exception as error:
+        state, reason = "stopped", str(error)
+        raise
+    finally:
+        report.state, report.reason = state, reason
+        record.save()
+        (logger.info if report.ok else logger.warning)("%s", report)
+
+
+@contextmanager
+def _no_pillow_limit() -> Iterator[None]:
+    """Let `max_pixels` alone say what is too large."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
