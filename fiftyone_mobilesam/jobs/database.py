@@ -11,6 +11,7 @@ from mobilesam.errors import JobError
 
 logger = logging.getLogger("fiftyone.mobilesam")
 T = TypeVar("T")
+DATABASE_WAIT = 600.0  # seconds that a restart may take
 PAUSE = 0.5  # seconds between two tries
 SHUTTING_DOWN = {91, 189, 10107, 11600, 11602, 13435, 13436}
 OUT_OF_DISK_SPACE = 14031

@@ -1,5 +1,6 @@
 """The job as a run of its dataset: settings, state and counts in its config, failed samples in its results."""
 
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -7,8 +8,10 @@ import fiftyone as fo
 from bson import json_util
 from fiftyone.core.collections import SampleCollection
 
-from fiftyone_mobilesam.jobs.database import patiently
+from fiftyone_mobilesam.jobs.database import DATABASE_WAIT, patiently
 from fiftyone_mobilesam.jobs.progress import JobReport
+from fiftyone_mobilesam.jobs.units import Units
+from fiftyone_mobilesam.options import Options
 from mobilesam.errors import JobError
 
 PREFIX, METHOD = "mobilesam_", "mobilesam_job"
@@ -62,10 +65,10 @@ def run_key(job: str) -> str:
     """Return the key of a job's run.
 
     Raises:
-        JobError: a name that cannot be one.
+        ValueError: a name that cannot be one.
     """
     if not (PREFIX + job).isidentifier():
-        raise JobError(f"job must be letters, digits and underscores, got {job!r}.")
+        raise ValueError(f"job must be letters, digits and underscores, got {job!r}.")
     return PREFIX + job
 
 
@@ -90,7 +93,13 @@ def find_job(job: str, dataset: str | None = None) -> tuple[fo.Dataset, dict[str
     return loaded, loaded.get_run_info(run_key(job)).config.serialize()
 
 
-def failed_samples(dataset: fo.Dataset, job: str) -> list[dict[str, Any]]:
-    """Return the samples that a job could not process: `sample_id`, `prompt_id` None, `filepath` and `reason` each."""
-    results = dataset.load_run_results(run_key(job), cache=False, load_view=False)
-    return [] if results is None else results.failures
+def all_failures(job: str, dataset: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield what has no mask: failed samples, then prompts, `sample_id`, `prompt_id`, `filepath`, `reason` each."""
+    loaded, record = find_job(job, dataset)
+    call = record["call"]
+    results = loaded.load_run_results(run_key(job), cache=False, load_view=False)
+    yield from [] if results is None else results.failures
+    options = Options.parse(**{name: call[name] for name in Options.__dataclass_fields__ if name in call})
+    units = Units(loaded.load_run_view(run_key(job)), call["label_field"], options, wait=DATABASE_WAIT)
+    for failure in units.prompt_failures():
+        yield vars(failure)

@@ -10,6 +10,7 @@ from typing import Any
 from fiftyone.core.collections import SampleCollection
 from PIL import Image
 
+from fiftyone_mobilesam.jobs.database import DATABASE_WAIT
 from fiftyone_mobilesam.jobs.engine import Engine, Record
 from fiftyone_mobilesam.jobs.pool import pooled_records
 from fiftyone_mobilesam.jobs.progress import JobReport
@@ -17,7 +18,6 @@ from fiftyone_mobilesam.jobs.record import JobRecord, run_key
 from fiftyone_mobilesam.jobs.units import Settings, Unit, Units
 from fiftyone_mobilesam.jobs.writer import Writer
 from fiftyone_mobilesam.options import Options
-from mobilesam.errors import JobError
 from mobilesam.weights import load_state_dict, resolve, sha256_of_state
 
 logger = logging.getLogger("fiftyone.mobilesam")
@@ -37,7 +37,7 @@ def label(
     weights: str | Path = "mobile_sam.pt",
     precision: str = "fp32",
     max_pixels: int = MAX_PIXELS,
-    database_wait: float = 600.0,
+    database_wait: float = DATABASE_WAIT,
     **options: Any,
 ) -> JobReport:
     """See `fiftyone_mobilesam.label`."""
@@ -46,7 +46,7 @@ def label(
     call |= {"weights": str(weights), "precision": precision, "max_pixels": max_pixels, **options}
     run_key(job)
     if workers < 1:
-        raise JobError(f"workers must be at least 1, got {workers}.")
+        raise ValueError(f"workers must be at least 1, got {workers}.")
     if "on_error" in options:
         raise TypeError("on_error must be left out: a job writes failures down and goes on.")
     parsed = Options.parse(prompt_field=prompt_field, **options)

@@ -1,7 +1,7 @@
 """Which documents of a dataset a job labels, sample by sample or frame by frame, and what is up to date already."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from fiftyone_mobilesam.jobs.database import patiently
 from fiftyone_mobilesam.labels import ATTRIBUTES
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LIST_LABELS
+from fiftyone_mobilesam.report import Failure
 from mobilesam import FieldError
 
 FINGERPRINT_VERSION = 1
@@ -151,17 +152,15 @@ class Units:
                 else:
                     yield unit, 0
 
-    def prompt_failures(self) -> Iterator[tuple[str, str | None, str]]:
-        """Yield id, prompt id and reason of each prompt without a mask."""
-        for chunk in _chunks(self.keys, FETCHED_AT_ONCE):
-            wanted = {"_id": {"$in": [ObjectId(unit_id) for unit_id in dict(chunk)]}}
-            names = ("detections.failure", "detections.prompt_id", "failure", "prompt_id")
-            fields = {f"{self.label_field}.{name}": 1 for name in names}
-            for doc in patiently(lambda w=wanted, f=fields: list(self.collection.find(w, f)), wait=self.wait):
-                labels = _value(doc, self.label_field) or {}
+    def prompt_failures(self) -> Iterator[Failure]:
+        """Yield each prompt that has a record with a reason in place of a mask."""
+        names = ("detections.failure", "detections.prompt_id", "failure", "prompt_id")
+        for chunk in map(dict, _chunks(self.keys, FETCHED_AT_ONCE)):
+            for unit_id, labels in self._stored(chunk, names).items():
+                labels = labels or {}
                 for label in labels.get("detections", [labels]):
                     if label.get("failure"):
-                        yield str(doc["_id"]), label.get("prompt_id"), label["failure"]
+                        yield Failure(unit_id, label.get("prompt_id"), self._filepath(unit_id), label["failure"])
 
     def _keys(self) -> list[tuple[str, tuple[str, int | None]]]:
         """Return id, file and frame number of each document, each once."""
@@ -177,10 +176,14 @@ class Units:
         }
         return list(frames.items())
 
-    def _stored(self, chunk: dict) -> dict[str, dict | None]:
+    def _filepath(self, unit_id: str) -> str:
+        doc = patiently(lambda: self.collection.find_one({"_id": ObjectId(unit_id)}), wait=self.wait) or {}
+        return doc.get("filepath") or f"frame {doc.get('frame_number', '?')}"
+
+    def _stored(self, chunk: dict, names: Iterable[str] = tuple(JOURNAL)) -> dict[str, dict | None]:
         """Return what jobs wrote beside the labels, by id; a view might not show it."""
         wanted = {"_id": {"$in": [ObjectId(unit_id) for unit_id in chunk]}}
-        fields = {f"{self.label_field}.{name}": 1 for name in JOURNAL}
+        fields = {f"{self.label_field}.{name}": 1 for name in names}
         found = patiently(lambda: list(self.collection.find(wanted, fields)), wait=self.wait)
         return {str(doc["_id"]): _value(doc, self.label_field) for doc in found}
 
