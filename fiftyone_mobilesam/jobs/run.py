@@ -18,6 +18,7 @@ from fiftyone_mobilesam.jobs.record import JobRecord, run_key
 from fiftyone_mobilesam.jobs.units import Settings, Unit, Units
 from fiftyone_mobilesam.jobs.writer import Writer
 from fiftyone_mobilesam.options import Options
+from mobilesam.errors import JobError
 from mobilesam.weights import load_state_dict, resolve, sha256_of_state
 
 logger = logging.getLogger("fiftyone.mobilesam")
@@ -132,10 +133,14 @@ def _keeping_books(report: JobReport, record: JobRecord) -> Iterator[None]:
         state = "finished"
     except Exception as error:
         state, reason = "stopped", str(error)
+        record.wait = min(record.wait, SECONDS_A_LINE)
         raise
     finally:
         report.state, report.reason = state, reason
-        record.save()
+        try:
+            record.save()
+        except JobError as error:  # the database is away: that is why the job ends, and is told already
+            logger.warning("The end of the job is not in its record: %s", error)
         (logger.info if report.ok else logger.warning)("%s", report)
 
 

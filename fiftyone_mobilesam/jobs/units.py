@@ -19,7 +19,7 @@ from fiftyone_mobilesam.report import Failure
 from mobilesam import FieldError
 
 FINGERPRINT_VERSION = 1
-FETCHED_AT_ONCE = 64
+FETCHED_AT_ONCE = 16
 # What a job itself writes into prompts, in place, and what no mask depends on.
 JOURNAL = {"fingerprint": fo.StringField, "failed_prompts": fo.IntField}
 NOT_PROMPTS = {"mask", "mask_path", *JOURNAL, *ATTRIBUTES}
