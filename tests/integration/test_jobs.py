@@ -15,8 +15,8 @@ from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, ellipse_mas
 import fiftyone_mobilesam as fom
 from fiftyone_mobilesam import cli
 from mobilesam import CheckpointError, FieldError
-from test_media import needs_ffmpeg, video  # noqa: F401
 
+ODD_NAME = 'it\'s "quoted" ünï 像.png'
 BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
 
 
@@ -175,8 +175,7 @@ def frame_masks(dataset):
     return [frame["masks"] and len(frame["masks"].detections) for frame in dataset.first().frames.values()]
 
 
-@needs_ffmpeg
-def test_videos_clips_and_frames(video):  # noqa: F811
+def test_videos_clips_and_frames(video):
     clips = video.to_clips([[(2, 3), (3, 4)]])
     fields = {"prompt_field": "frames.detections", "label_field": "frames.masks"}
     assert counts(fom.label(clips, **fields)) == (3, 0, 0)
@@ -187,8 +186,7 @@ def test_videos_clips_and_frames(video):  # noqa: F811
     assert "masks.detections.predicted_iou" in video.get_frame_field_schema(flat=True)
 
 
-@needs_ffmpeg
-def test_a_frames_view(video):  # noqa: F811
+def test_a_frames_view(video):
     view = video.to_frames(sample_frames=True)
     assert counts(label(view)) == (6, 0, 0)
     assert frame_masks(video) == [0, 1, 1, 0, 1, 1]
@@ -219,7 +217,7 @@ def bad_files(folder: Path) -> dict[str, str | None]:
     good.resize((30000, 20)).save(folder / "long.png")
     Image.fromarray(np.asarray(good.convert("L")).astype(np.uint16) * 16).save(folder / "twelve bits.png")
     Image.new("1", (10000, 10001)).save(folder / "huge.png")
-    good.save(folder / 'it\'s "quoted" ünï 像.png')
+    good.save(folder / ODD_NAME)
     (folder / "loop.png").symlink_to(folder / "loop.png")
     (folder / "folder.png").mkdir()
     return {
@@ -238,7 +236,7 @@ def bad_files(folder: Path) -> dict[str, str | None]:
                 "one pixel.png",
                 "long.png",
                 "twelve bits.png",
-                'it\'s "quoted" ünï 像.png',
+                ODD_NAME,
             ]
         ),
     }
