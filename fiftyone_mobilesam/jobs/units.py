@@ -147,7 +147,8 @@ class Units:
             stored = self._stored(chunk)
             for unit in self._fetch(chunk):
                 labels = stored.get(unit.id) or {}
-                if labels.get("fingerprint") == settings.fingerprint(unit.prompts):
+                nothing = self.options.in_place and not any(unit.prompts.values())
+                if nothing or labels.get("fingerprint") == settings.fingerprint(unit.prompts):
                     yield None, labels.get("failed_prompts", 0)
                 else:
                     yield unit, 0
