@@ -101,7 +101,7 @@ class Job:
         """Run the command to its end: code 1, as some prompts have no mask."""
         process = self.start(*options)
         assert process.wait() == 1, self.log.read_text()
-        assert f"0 of {IMAGES} failed, {IMAGES} prompts without a mask" in self.log.read_text()
+        assert f"0 of {IMAGES} failed" in self.log.read_text()
 
     def forget(self) -> None:
         self.database.samples().update_many({}, {"$unset": {"masks": 1}})
