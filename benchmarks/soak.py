@@ -14,11 +14,12 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from mongod import Mongod  # noqa: E402
 
 
 def soak(images: int, boxes: int, size: tuple[int, int]) -> dict:
@@ -71,16 +72,19 @@ def main() -> None:
     if args.one:
         print(json.dumps(soak(args.images[0], args.boxes, size)), flush=True)
         return
-    os.environ |= {"FIFTYONE_DO_NOT_TRACK": "true", "FIFTYONE_LOGGING_LEVEL": "ERROR"}
+    os.environ |= {"FIFTYONE_DO_NOT_TRACK": "true", "FIFTYONE_DATABASE_VALIDATION": "false"}
+    os.environ["FIFTYONE_LOGGING_LEVEL"] = "ERROR"
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["FIFTYONE_DATABASE_DIR"] = folder
-        found = []
+        database, found = Mongod(Path(folder)), []
+        os.environ["FIFTYONE_DATABASE_URI"] = database.uri
         for images in args.images:
             words = ["--one", "--images", str(images), "--boxes", str(args.boxes), "--size", args.size]
-            output = subprocess.run([sys.executable, "-W", "ignore", __file__, *words], check=True, capture_output=True)
+            output = subprocess.run(
+                [sys.executable, "-W", "ignore", __file__, *words], check=True, stdout=subprocess.PIPE
+            )
             found.append(json.loads(output.stdout.decode().splitlines()[-1]))
             print(json.dumps(found[-1]), flush=True)
-            time.sleep(1)
+        database.kill()
     if len(found) > 1:
         growth = found[-1]["peak_mb"] / found[0]["peak_mb"] - 1
         print(f"peak of {found[-1]['images']} images against {found[0]['images']}: {growth:+.1%}")

@@ -3,14 +3,12 @@
 Takes about five minutes on two cores, nearly all of it for starting processes again.
 """
 
-import importlib.util
 import io
 import os
 import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ import numpy as np
 import pymongo
 import pytest
 from PIL import Image
+from mongod import Mongod
 from scenes import LEFT, RIGHT, draw_scene
 
 ROOT = Path(__file__).parents[2]
@@ -40,43 +39,22 @@ for number in range(images):
 """
 
 
-class Database:
-    """A mongod of this test alone, to be killed."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"mongodb://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        mongod = Path(importlib.util.find_spec("fiftyone").origin).parent / "db" / "bin" / "mongod"
-        command = [mongod, "--dbpath", self.folder, "--port", str(self.port), "--bind_ip", "127.0.0.1"]
-        self.process = subprocess.Popen([*command, "--nounixsocket"], stdout=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def samples(self) -> pymongo.collection.Collection:
-        database = pymongo.MongoClient(self.uri)["fiftyone"]
-        return database[database["datasets"].find_one({"name": "faults"})["sample_collection_name"]]
-
-
 class Job:
     """The dataset, and the command that labels it."""
 
     def __init__(self, folder: Path):
         self.folder, self.chance = folder, random.Random(2026)
         (folder / "db").mkdir()
-        self.database = Database(folder / "db")
+        self.database = Mongod(folder / "db")
         self.environment = {**os.environ, "FIFTYONE_DATABASE_URI": self.database.uri, "PYTHONPATH": str(ROOT)}
         for number in range(IMAGES):
             Image.fromarray(draw_scene([LEFT, RIGHT])[: 200 + number]).save(folder / f"{number}.png")
         make = [sys.executable, "-W", "ignore", "-c", MAKE_DATASET, str(folder), str(IMAGES), str(BOXES)]
         subprocess.run(make, env=self.environment, check=True)
+
+    def samples(self) -> pymongo.collection.Collection:
+        database = pymongo.MongoClient(self.database.uri)["fiftyone"]
+        return database[database["datasets"].find_one({"name": "faults"})["sample_collection_name"]]
 
     def start(self, *options: str) -> subprocess.Popen:
         command = [sys.executable, "-W", "ignore", "-m", "fiftyone_mobilesam.cli", "label", "--dataset", "faults"]
@@ -87,7 +65,7 @@ class Job:
 
     def done(self) -> int:
         """Return the number of samples with labels."""
-        return self.database.samples().count_documents({"masks.fingerprint": {"$exists": True}})
+        return self.samples().count_documents({"masks.fingerprint": {"$exists": True}})
 
     def wait_for_progress(self, process: subprocess.Popen, samples: int) -> bool:
         """Wait until so many more samples are done, and a moment; say whether the job still runs."""
@@ -104,12 +82,12 @@ class Job:
         assert f"0 of {IMAGES} failed" in self.log.read_text()
 
     def forget(self) -> None:
-        self.database.samples().update_many({}, {"$unset": {"masks": 1}})
+        self.samples().update_many({}, {"$unset": {"masks": 1}})
 
     def labels(self) -> dict:
         """Return all labels as they are in the database, masks as pixels, with one record a prompt checked."""
         found = {}
-        for sample in self.database.samples().find():
+        for sample in self.samples().find():
             detections = sample["masks"]["detections"]
             prompts = [str(prompt["_id"]) for prompt in sample["detections"]["detections"]]
             assert [detection["prompt_id"] for detection in detections] == prompts
