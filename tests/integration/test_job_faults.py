@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pymongo
 import pytest
-from PIL import Image
 from mongod import Mongod
+from PIL import Image
 from scenes import LEFT, RIGHT, draw_scene
 
 ROOT = Path(__file__).parents[2]
