@@ -4,13 +4,14 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from fiftyone.core.collections import SampleCollection
 from PIL import Image
 
-from fiftyone_mobilesam.jobs.database import DATABASE_WAIT
+from fiftyone_mobilesam.jobs.database import DATABASE_WAIT, patiently
 from fiftyone_mobilesam.jobs.engine import Engine, Record
 from fiftyone_mobilesam.jobs.pool import pooled_records
 from fiftyone_mobilesam.jobs.progress import JobReport
@@ -62,11 +63,11 @@ def label(
     )
     units = Units(samples, label_field, parsed, wait=database_wait)
     report = JobReport(job, units.root.name, label_field, total=len(units))
-    units.declare()
+    patiently(units.declare, wait=database_wait)
     record = JobRecord(samples, report, call, wait=database_wait)
     with _keeping_books(report, record):
         _run(units, settings, list(devices or [None]) * workers, report, record)
-        units.finish()
+        patiently(units.finish, wait=database_wait)
     return report
 
 
@@ -91,16 +92,9 @@ def _run(units: Units, settings: Settings, devices: list[str | None], report: Jo
 
 def _records(units: Iterator[Unit], settings: Settings, device: str | None) -> Iterator[Record]:
     """Yield the records of units, made in this process. The model is loaded at the first."""
-    engine = None
     for first in units:
-        engine = Engine(settings, device)
         with _no_pillow_limit():
-            yield from engine.records(_chained(first, units))
-
-
-def _chained(first: Unit, rest: Iterator[Unit]) -> Iterator[Unit]:
-    yield first
-    yield from rest
+            yield from Engine(settings, device).records(chain([first], units))
 
 
 def _todo(units: Units, settings: Settings, report: JobReport) -> Iterator[Unit]:
