@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +21,9 @@ import pytest
 from mongod import Mongod
 from PIL import Image
 from scenes import LEFT, RIGHT, draw_scene
+
+from fiftyone_mobilesam.jobs.database import patiently
+from mobilesam.errors import JobError
 
 ROOT = Path(__file__).parents[2]
 IMAGES, BOXES = 24, 10
@@ -160,15 +164,28 @@ def test_a_dead_workers_share_is_taken_over(job, unbroken):
 def test_a_database_that_restarts_is_waited_for(job, unbroken):
     job.forget()
     process = job.start()
-    for _ in range(DATABASE_KILLS):
-        assert job.wait_for_progress(process, job.chance.randint(0, 1)), job.log.read_text()
+    for number in range(DATABASE_KILLS):  # the first when it is at work
+        assert job.wait_for_progress(process, 1 if number == 0 else job.chance.randint(0, 1)), job.log.read_text()
         job.database.kill()
         time.sleep(job.chance.uniform(0, 2))
         job.database.start()
     assert process.wait() == 1, job.log.read_text()
-    assert "The database is back" in job.log.read_text()
-    job.finish()
     assert job.labels() == unbroken
+
+
+def test_patience_has_an_end_and_waits_till_then(tmp_path, caplog):
+    database = Mongod(tmp_path)
+    things = pymongo.MongoClient(database.uri, serverSelectionTimeoutMS=500)["test"]["things"]
+    assert patiently(things.find_one, wait=20) is None
+    database.kill()
+    with pytest.raises(JobError, match="got no answer for 1 s"):
+        patiently(things.find_one, wait=1)
+    restart = threading.Timer(1.0, database.start)
+    restart.start()
+    assert patiently(things.find_one, wait=60) is None
+    assert "The database is back" in caplog.text
+    restart.join()
+    database.kill()
 
 
 def test_a_full_disk_stops_with_a_message_and_the_job_goes_on_after(job, unbroken, tmp_path):
