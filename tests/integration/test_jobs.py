@@ -99,7 +99,7 @@ def test_in_place_fills_what_a_view_shows(pair):
     assert counts(label(shown, label_field="detections", in_place=True)) == (0, 1, 0)
     for expected in ((2, 1, 0), (0, 3, 0)):
         assert counts(label(pair, label_field="detections", in_place=True)) == expected
-    assert [b"" not in (d.get("mask", b""),) for d in raw(pair, "detections")[0]["detections"]] == [True, True]
+    assert all(detection["mask"] for detection in raw(pair, "detections")[0]["detections"])
 
 
 @pytest.mark.parametrize("in_place", [False, True])
