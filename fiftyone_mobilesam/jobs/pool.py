@@ -58,8 +58,11 @@ class Worker:
 
 def serve(connection: Connection, settings: "Settings", device: str | None) -> None:
     """Be a worker: take units, give records, until the other end is closed."""
+    from PIL import Image
+
     from fiftyone_mobilesam.jobs.engine import READ_AHEAD, Engine
 
+    Image.MAX_IMAGE_PIXELS = None  # `max_pixels` alone says what is too large
     try:
         try:
             engine = Engine(settings, device)
