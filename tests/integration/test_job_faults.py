@@ -1,6 +1,6 @@
 """A job of 240 prompts, broken 30 times: process, worker, database, disk. Its records are those of an unbroken run.
 
-Takes about five minutes on two cores, nearly all of it for starting processes again.
+Takes up to ten minutes on two busy cores, nearly all of it for starting processes again.
 """
 
 import io
