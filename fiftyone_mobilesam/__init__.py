@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import fiftyone as fo
+    from fiftyone.core.collections import SampleCollection
 
+    from fiftyone_mobilesam.jobs.progress import JobReport
     from fiftyone_mobilesam.zoo import MobileSAMModel
     from mobilesam import Results
 
-__all__ = ["__version__", "label_coco", "load_model", "to_detections"]
+__all__ = ["__version__", "label", "label_coco", "load_model", "to_detections"]
 
 
 def __getattr__(name: str) -> Any:
@@ -73,6 +75,46 @@ def load_model(
         precision = usable_precision(sam, precision)
     cache = None if cache_dir is None else mobilesam.EmbeddingCache(cache_dir)
     return MobileSAMModel(mobilesam.SamPredictor(sam, fast=True, precision=precision, cache=cache), defaults)
+
+
+def label(
+    samples: "SampleCollection",
+    prompt_field: str | None = None,
+    label_field: str = "masks",
+    **keywords: Any,
+) -> "JobReport":
+    """Make masks for a dataset or view of any size. The same call again does what is missing, whatever happened.
+
+    Labels are written sample by sample (of videos, frame by frame), each with a `fingerprint` of its prompts, the
+    options, and the weights. A call makes the labels whose fingerprint is missing or differs, and no others: after a
+    kill, a restart, a full disk, new prompts, or other options. Ids of output labels stay the same over all of that.
+
+    Args:
+        samples: images, groups (of which all image slices are taken), patches, videos, clips or frames.
+        prompt_field: field whose labels are the prompts, with "frames." for videos. Default: segment everything.
+        label_field: where the masks go, with "frames." for videos; the prompt field itself with `in_place=True`.
+        **keywords: options of the masks, see `fiftyone_mobilesam.options.Options`, and of the job:
+            job: name of the run of the dataset, `mobilesam_<job>`, that keeps its settings, state and failures.
+            workers: processes on each device, each with its own model. Default: 1, in this process.
+            devices: where to run, such as ["cuda:0", "cuda:1"]. Default: a GPU if there is one, else the CPU.
+            output_dir: folder for masks as `<sample id>/<label id>.png`, 0 and 255, which labels then name in
+                `mask_path`; a sample's own folder holds nothing else. Default: masks are in the database.
+            weights, precision: see `load_model`.
+            max_pixels: images of more pixels are failures. Default: 178,956,970, where Pillow suspects an attack.
+            database_wait: seconds to wait for a database that is away. Default: 600.
+
+    Returns:
+        What was done, what was up to date, and what failed, with reasons; a failed sample is tried again at the next
+        call.
+
+    Raises:
+        FieldError: a field that is missing or does not fit.
+        CheckpointError: the weights do not load, or the model fails its self-test.
+        JobError: the job had to stop: the disk is full, or the database stays away. What is done is kept.
+    """
+    from fiftyone_mobilesam.jobs.run import label as run
+
+    return run(samples, prompt_field, label_field, **keywords)
 
 
 def to_detections(result: "Results") -> "fo.Detections":

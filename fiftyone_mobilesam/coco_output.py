@@ -71,9 +71,9 @@ class CocoReport:
     polygons: PolygonLoss | None = None
 
     @property
-    def exit_code(self) -> int:
-        """0, or 1 if an annotation got no mask."""
-        return int(self.failed > 0)
+    def ok(self) -> bool:
+        """Whether every annotation got a mask."""
+        return self.failed == 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""

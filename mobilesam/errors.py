@@ -54,5 +54,9 @@ class AnnotationError(MobileSamError, ValueError):
     """A file of annotations that cannot be read, or an annotation that cannot be used."""
 
 
+class JobError(MobileSamError, RuntimeError):
+    """A job that cannot go on; what is done is kept, and the same call goes on after."""
+
+
 class UnsupportedError(MobileSamError, NotImplementedError):
     """Something that other tools have and this one does not; the text says what there is instead."""

@@ -4,7 +4,6 @@ import atexit
 import importlib.util
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -15,8 +14,8 @@ os.environ["YOLO_OFFLINE"] = "true"
 
 import numpy as np
 import pytest
+from mongod import Mongod
 from PIL import Image
-from waiting import free_port
 
 from mobilesam import load_model
 
@@ -33,16 +32,12 @@ def start_mongod() -> None:
     if fiftyone is None or "FIFTYONE_DATABASE_URI" in os.environ:
         return
     folder = tempfile.mkdtemp(prefix="mobilesam-tests-")
-    port = free_port()
-    mongod = Path(fiftyone.origin).parent / "db" / "bin" / "mongod"
-    command = [mongod, "--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{port}"
+    mongod = Mongod(Path(folder))
+    os.environ["FIFTYONE_DATABASE_URI"] = mongod.uri
 
     @atexit.register
     def stop() -> None:
-        process.terminate()
-        process.wait()
+        mongod.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,9 +1,13 @@
-"""Fixtures for FiftyOne: the model, and the checkout as a plugin."""
+"""Fixtures for FiftyOne: the model, the checkout as a plugin, a video."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import fiftyone as fo
 import pytest
+from PIL import Image
+from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box
 
 from mobilesam import SamPredictor
 
@@ -26,3 +30,22 @@ def plugin(tmp_path_factory) -> str:
     before, fo.config.plugins_dir = fo.config.plugins_dir, str(folder)
     yield "@mobilesam/fiftyone-mobilesam/"
     fo.config.plugins_dir = before
+
+
+@pytest.fixture
+def video(make_dataset, tmp_path):
+    """Six frames: without prompts on the first and fourth, else the left ellipse."""
+    if not shutil.which("ffmpeg"):
+        pytest.skip("ffmpeg, with which FiftyOne reads videos, is missing")
+    for number in range(1, 7):
+        Image.fromarray(draw_scene([LEFT, RIGHT])).save(tmp_path / f"frame-{number}.png")
+    path = tmp_path / "video.mp4"
+    command = ["ffmpeg", "-loglevel", "error", "-framerate", "5", "-i", str(tmp_path / "frame-%d.png")]
+    subprocess.run([*command, "-pix_fmt", "yuv420p", "-crf", "10", str(path)], check=True)
+    dataset = make_dataset()
+    sample = fo.Sample(filepath=str(path))
+    for number in (2, 3, 5, 6):
+        sample.frames[number] = fo.Frame(detections=detections(ellipse_box(*LEFT)))
+    dataset.add_sample(sample)
+    dataset.ensure_frames()
+    return dataset

@@ -1,7 +1,6 @@
 """Groups, patches, frames, clips, videos: they work, or say in one line what to select."""
 
 import shutil
-import subprocess
 import time
 
 import fiftyone as fo
@@ -44,23 +43,6 @@ def test_a_label_filter_prompts_with_what_it_shows(model, make_dataset):
     view.apply_model(model, label_field="masks", prompt_field="detections")
     [mask] = dataset.first().masks.detections
     assert iou(full_mask(mask), ellipse_mask(*RIGHT)) > 0.97
-
-
-@pytest.fixture
-def video(make_dataset, tmp_path):
-    """Six frames: without prompts on the first and fourth, else the left ellipse."""
-    for number in range(1, 7):
-        Image.fromarray(draw_scene([LEFT, RIGHT])).save(tmp_path / f"frame-{number}.png")
-    path = tmp_path / "video.mp4"
-    command = ["ffmpeg", "-loglevel", "error", "-framerate", "5", "-i", str(tmp_path / "frame-%d.png")]
-    subprocess.run([*command, "-pix_fmt", "yuv420p", "-crf", "10", str(path)], check=True)
-    dataset = make_dataset()
-    sample = fo.Sample(filepath=str(path))
-    for number in (2, 3, 5, 6):
-        sample.frames[number] = fo.Frame(detections=detections(BOXES[0]))
-    dataset.add_sample(sample)
-    dataset.ensure_frames()
-    return dataset
 
 
 def frame_masks(dataset, field="masks"):

@@ -20,6 +20,7 @@ ALLOWED = {
     "transforms": {"frames"},
     "prompts": set(),
     "images": set(),
+    "video": set(),
     "download": set(),
     "weights": {"download"},
     "polygons": set(),

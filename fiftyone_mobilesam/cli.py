@@ -1,0 +1,210 @@
+"""The command `fiftyone-mobilesam`. Results go to stdout or to files, everything else to stderr."""
+
+import argparse
+import ast
+import contextlib
+import csv
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+OK, SOME_FAILED, USAGE = 0, 1, 2
+EPILOG = """examples:
+  fiftyone-mobilesam label --dataset NAME --prompt-field detections --label-field masks --job nightly
+  fiftyone-mobilesam label --dataset NAME --prompt-field detections --device cuda:0 --device cuda:1
+  fiftyone-mobilesam label --coco boxes.json --images photos/ --out masks.json      (without a database)
+  fiftyone-mobilesam status nightly
+  fiftyone-mobilesam resume nightly
+  fiftyone-mobilesam failures nightly --export failures.csv
+The same `label` command again does only what is missing.
+"""
+COLUMNS = ("sample_id", "prompt_id", "filepath", "reason")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 for success, 1 if something failed, 2 for wrong usage."""
+    args = _parser().parse_args(argv)
+    from mobilesam.errors import MobileSamError
+
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return SOME_FAILED
+    except (MobileSamError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+
+
+def label(args: argparse.Namespace) -> int:
+    """Make masks for a dataset, or for a COCO file; again to do what is missing."""
+    given = {name: getattr(args, name) for name in ("job", "workers", "weights", "precision", "max_pixels")}
+    keywords = {name: value for name, value in given.items() if value is not None} | dict(args.option)
+    if args.coco:
+        if not (args.images and args.out):
+            raise ValueError("--coco must go with --images and --out.")
+        if len(args.device or []) > 1:
+            raise ValueError(f"--device must be one with --coco, got {', '.join(args.device)}.")
+        from fiftyone_mobilesam.coco_job import label_coco
+
+        keywords |= {"device": args.device[0]} if args.device else {}
+        return _report(args, lambda: label_coco(args.coco, args.images, args.out, **keywords))
+    keywords |= {"devices": args.device} if args.device else {}
+    keywords |= {"label_field": args.label_field, "prompt_field": args.prompt_field, "output_dir": args.output_dir}
+    with _fiftyone() as fo:
+        samples = _dataset(fo, args.dataset)
+        if args.view:
+            samples = samples.load_saved_view(args.view)
+        if args.group_slice:
+            samples = samples.select_group_slices(args.group_slice)
+        return _label(args, samples, keywords)
+
+
+def resume(args: argparse.Namespace) -> int:
+    """Go on with a job, with the settings it was started with."""
+    with _fiftyone():
+        from fiftyone_mobilesam.jobs.record import find_job, run_key
+
+        dataset, record = find_job(args.job, args.dataset)
+        return _label(args, dataset.load_run_view(run_key(args.job)), record["call"])
+
+
+def status(args: argparse.Namespace) -> int:
+    """Say how far a job is."""
+    with _fiftyone():
+        from fiftyone_mobilesam.jobs.record import find_job
+
+        _, record = find_job(args.job, args.dataset)
+    if args.json:
+        print(json.dumps({**record["counts"], "updated": record["updated"]}, indent=1))
+    else:
+        for name, value in {**record["counts"], "updated": record["updated"]}.items():
+            print(f"{name:<18}{'-' if value is None else value}")
+    return OK
+
+
+def failures(args: argparse.Namespace) -> int:
+    """List the samples and prompts without masks, with reasons, as CSV."""
+    with _fiftyone():
+        from fiftyone_mobilesam.jobs.record import all_failures
+
+        rows = list(all_failures(args.job, args.dataset))
+    with open(args.export, "w", newline="", encoding="utf-8") if args.export else _stdout() as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    return OK
+
+
+def _label(args: argparse.Namespace, samples: Any, keywords: dict[str, Any]) -> int:
+    import fiftyone_mobilesam
+
+    return _report(args, lambda: fiftyone_mobilesam.label(samples, **keywords))
+
+
+def _report(args: argparse.Namespace, run: Any) -> int:
+    """Run a job and write its report."""
+    from mobilesam.errors import JobError
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as at Ctrl-C, with the books in order
+    try:
+        report = run()
+    except JobError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return SOME_FAILED
+    if args.json:
+        Path(args.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+    print(report, file=sys.__stdout__)
+    return OK if report.ok else SOME_FAILED
+
+
+@contextlib.contextmanager
+def _fiftyone() -> Any:
+    """Import FiftyOne, whose log lines go to stdout where it is imported, with stdout turned to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            import fiftyone
+        except ImportError as error:
+            from mobilesam.errors import MissingPackageError
+
+            raise MissingPackageError(
+                f"fiftyone must be installed, got {error}. Run: pip install 'mobilesam[fiftyone]'"
+            ) from error
+        yield fiftyone
+
+
+@contextlib.contextmanager
+def _stdout() -> Any:
+    yield sys.stdout
+
+
+def _dataset(fo: Any, name: str) -> "fo.Dataset":
+    if not fo.dataset_exists(name):
+        raise ValueError(f"--dataset must be one of {', '.join(fo.list_datasets()) or 'none'}, got {name!r}.")
+    return fo.load_dataset(name)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"NAME=VALUE is wanted, got {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "fiftyone-mobilesam", description=__doc__, epilog=EPILOG, formatter_class=formatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=run.__doc__, epilog=EPILOG, formatter_class=formatter)
+        command.set_defaults(run=run)
+        return command
+
+    command = add("label", label)
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--dataset", metavar="NAME", help="a dataset of FiftyOne")
+    source.add_argument("--coco", metavar="FILE", help="a COCO file with boxes; no database is needed")
+    command.add_argument("--images", metavar="DIR", help="the images of --coco")
+    command.add_argument("--out", metavar="FILE", help="the COCO file to write")
+    command.add_argument("--prompt-field", metavar="FIELD", help="labels to prompt with; default: segment everything")
+    command.add_argument("--label-field", metavar="FIELD", default="masks", help="where masks go; default: masks")
+    command.add_argument("--job", metavar="NAME", help="name of the job; default: label")
+    command.add_argument("--view", metavar="NAME", help="a saved view of the dataset")
+    command.add_argument("--group-slice", metavar="NAME", action="append", help="default: all slices of images")
+    command.add_argument("--output-dir", metavar="DIR", help="masks as PNG files, not in the database")
+    command.add_argument("--workers", type=int, metavar="N", help="processes on each device; default: 1")
+    command.add_argument("--device", action="append", help="cpu, cuda:0, ...; more than once for several")
+    command.add_argument("--weights", metavar="FILE", help="default: those in the package")
+    command.add_argument("--precision", choices=("fp32", "bf16", "auto"))
+    command.add_argument("--max-pixels", type=int, metavar="N", help="larger images are failures")
+    command.add_argument(
+        "--option", action="append", default=[], type=_option, metavar="NAME=VALUE", help="such as clip=False"
+    )
+    command.add_argument("--json", metavar="FILE", help="write the report")
+    for name, run in (("resume", resume), ("status", status), ("failures", failures)):
+        command = add(name, run)
+        command.add_argument("job", metavar="JOB")
+        command.add_argument("--dataset", metavar="NAME", help="where several datasets have such a job")
+        if name == "resume":
+            command.add_argument("--json", metavar="FILE", help="write the report")
+        elif name == "status":
+            command.add_argument("--json", action="store_true", help="as JSON")
+        else:
+            command.add_argument("--export", metavar="FILE", help="default: stdout")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

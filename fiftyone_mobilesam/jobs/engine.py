@@ -1,0 +1,152 @@
+"""What one process of a job does: read an image ahead, predict, make the labels as the database will hold them."""
+
+import hashlib
+import io
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import fiftyone as fo
+from bson import ObjectId
+from PIL import Image
+
+from fiftyone_mobilesam import load_model
+from fiftyone_mobilesam.jobs.units import Settings, Unit
+from fiftyone_mobilesam.loading import LoadedImage
+from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.report import Failure, RunReport
+from mobilesam.errors import MobileSamError
+from mobilesam.images import VIDEO_SUFFIXES, read_image
+from mobilesam.video import VideoFrames
+
+READ_AHEAD = 2  # images that wait, decoded, for the network
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What became of a unit.
+
+    Attributes:
+        unit_id: of the sample or frame.
+        filepath: of its image or video.
+        labels: what the database will hold, its fingerprint included; None if the whole unit failed.
+        pngs: name of a mask's file -> its content.
+        masks: number of masks.
+        failures: of the unit, or of its prompts.
+    """
+
+    unit_id: str
+    filepath: str
+    labels: dict | None = None
+    pngs: dict[str, bytes] = field(default_factory=dict)
+    masks: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class PromptedUnit:
+    """A unit with its labels as FiftyOne's classes, as `MobileSAMModel.predict_all` wants a sample."""
+
+    id: str
+    filepath: str
+    labels: dict[str, fo.Label | None]
+
+    def __getitem__(self, path: str) -> fo.Label | None:
+        return self.labels[path]
+
+
+class Engine:
+    """A model and a thread that reads ahead.
+
+    Args:
+        settings: of the job.
+        device: "cpu", "cuda:0", ...; None for a GPU if there is one.
+    """
+
+    def __init__(self, settings: Settings, device: str | None):
+        options = {name: getattr(settings.options, name) for name in Options.__dataclass_fields__}
+        self.settings = settings
+        self.model = load_model(settings.weights, device=device, precision=settings.precision, **options)
+        self.reader = ThreadPoolExecutor(1)
+        self.video: VideoFrames | None = None
+
+    def start(self, unit: Unit) -> tuple[Unit, Future]:
+        """Begin to read a unit's image."""
+        return unit, self.reader.submit(self._read, unit)
+
+    def finish(self, unit: Unit, image: Future) -> Record:
+        """Make the labels of a unit. Never raises for what is wrong with the unit itself."""
+        self.model.last_run = RunReport()
+        try:
+            labels = {name: _label(value) for name, value in unit.prompts.items()}
+            sample = PromptedUnit(unit.id, unit.filepath, labels)
+            [label] = self.model.predict_all([image.result()], samples=[sample])
+            if label is None:
+                return Record(unit.id, unit.filepath, failures=self.model.last_run.failed)
+            return self._record(unit, sample, label)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            return Record(unit.id, unit.filepath, failures=[Failure(unit.id, None, unit.filepath, reason)])
+
+    def records(self, units: Iterable[Unit]) -> Iterator[Record]:
+        """Yield a record a unit, in order, reading a few images ahead."""
+        waiting: deque[tuple[Unit, Future]] = deque()
+        for unit in units:
+            waiting.append(self.start(unit))
+            if len(waiting) > READ_AHEAD:
+                yield self.finish(*waiting.popleft())
+        while waiting:
+            yield self.finish(*waiting.popleft())
+
+    def _read(self, unit: Unit) -> LoadedImage:
+        try:
+            if not unit.filepath.lower().endswith(VIDEO_SUFFIXES):
+                return LoadedImage(read_image(unit.filepath, max_pixels=self.settings.max_pixels))
+            if self.video is None or self.video.path != unit.filepath:
+                self.video = VideoFrames(unit.filepath)
+            return LoadedImage(self.video.read(unit.frame_number))
+        except MobileSamError as error:
+            return LoadedImage(None, str(error))
+        except Exception as error:
+            return LoadedImage(None, f"{type(error).__name__}: {error}")
+
+    def _record(self, unit: Unit, sample: PromptedUnit, label: fo.Label) -> Record:
+        in_place = self.settings.options.in_place
+        detections = [label] if isinstance(label, fo.Detection) else label.detections
+        if not in_place:
+            for number, detection in enumerate(detections):
+                prompt_id = detection.get_attribute_value("prompt_id", None)
+                detection.id = stable_id(unit.id, self.settings.label_field, prompt_id, number)
+        pngs = {} if self.settings.output_dir is None else dict(map(self._to_disk(unit), detections))
+        pngs.pop(None, None)
+        labels = label.to_dict()
+        # In place the prompts have changed now: their boxes may lie on whole pixels.
+        prompts = {name: labels for name in unit.prompts} if in_place else unit.prompts
+        run = self.model.last_run
+        labels |= {"fingerprint": self.settings.fingerprint(prompts), "failed_prompts": len(run.failed)}
+        return Record(unit.id, unit.filepath, labels, pngs, run.masks, run.failed)
+
+    def _to_disk(self, unit: Unit) -> Any:
+        """Return a function that moves a detection's mask into a PNG: its name and content, or None, None."""
+
+        def move(detection: fo.Detection) -> tuple[str | None, bytes | None]:
+            if detection.mask is None:
+                return None, None
+            content, name = io.BytesIO(), f"{detection.id}.png"
+            Image.fromarray(detection.mask.astype("uint8") * 255).save(content, "PNG")
+            detection.mask, detection.mask_path = None, f"{self.settings.output_dir}/{unit.id}/{name}"
+            return name, content.getvalue()
+
+        return move
+
+
+def stable_id(unit_id: str, label_field: str, prompt_id: str | None, number: int) -> str:
+    """Return an id that a label gets each time it is made: it names its place, its prompt and its field."""
+    text = f"{unit_id}/{label_field}/{prompt_id}/{number}"
+    return str(ObjectId(hashlib.sha256(text.encode()).digest()[:12]))
+
+
+def _label(value: dict | None) -> fo.Label | None:
+    return None if value is None else getattr(fo, value["_cls"]).from_dict(value)

@@ -1,0 +1,235 @@
+"""Which documents of a dataset a job labels, sample by sample or frame by frame, and what is up to date already."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import bson
+import fiftyone as fo
+from bson import ObjectId
+from fiftyone.core.collections import SampleCollection
+
+from fiftyone_mobilesam.fields import FRAMES, Target
+from fiftyone_mobilesam.jobs.database import patiently
+from fiftyone_mobilesam.labels import ATTRIBUTES
+from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.prompts import LIST_LABELS
+from fiftyone_mobilesam.report import Failure
+from mobilesam import FieldError
+
+FINGERPRINT_VERSION = 1
+FETCHED_AT_ONCE = 16
+# What a job itself writes into prompts, in place, and what no mask depends on.
+JOURNAL = {"fingerprint": fo.StringField, "failed_prompts": fo.IntField}
+NOT_PROMPTS = {"mask", "mask_path", *JOURNAL, *ATTRIBUTES}
+FOUND_ATTRIBUTES = ("predicted_iou", "stability_score")  # of what no prompt asked for
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """A sample or frame on its way to a mask; without pixels, so that it travels to a worker.
+
+    Attributes:
+        id: of the sample or frame.
+        filepath: of the image, or of the video.
+        frame_number: in that video, from 1; None for an image.
+        prompts: by field name, the labels as the database holds them.
+    """
+
+    id: str
+    filepath: str
+    frame_number: int | None
+    prompts: dict[str, dict | None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every process of a job must know.
+
+    Attributes:
+        label_field: where masks go, without "frames.".
+        options: of the masks.
+        weights: file, or name of the bundled one.
+        weights_sha256: of the tensors in it.
+        precision: see `fiftyone_mobilesam.load_model`.
+        output_dir: absolute folder for masks, or None to keep them in the database.
+        max_pixels: images of more are refused.
+    """
+
+    label_field: str
+    options: Options
+    weights: str
+    weights_sha256: str
+    precision: str
+    output_dir: str | None
+    max_pixels: int
+
+    def fingerprint(self, prompts: dict[str, dict | None]) -> str:
+        """Return what names the masks of these prompts: it changes exactly if one of them could."""
+        options = {name: value for name, value in asdict(self.options).items() if name != "on_error"}
+        settings = [FINGERPRINT_VERSION, options, self.weights_sha256, self.precision, self.output_dir]
+        return f"{_digest({'settings': settings})}-{_digest(_content(prompts))}"
+
+
+def _digest(content: dict) -> str:
+    return hashlib.sha256(bson.encode(content)).hexdigest()[:24]
+
+
+def _content(value: Any) -> Any:
+    """Return a label's content without what a job writes into it, in an order that does not depend on its history."""
+    if isinstance(value, dict):
+        return {k: _content(v) for k, v in sorted(value.items()) if k not in NOT_PROMPTS and v is not None}
+    return [_content(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+class Units:
+    """The documents of a dataset or view that get labels.
+
+    Args:
+        samples: images, patches, videos, clips, frames, or groups, of which all image slices are taken.
+        label_field: where the masks go.
+        options: of the masks; the prompt fields are in it.
+        wait: how long to wait for the database, in seconds.
+
+    Raises:
+        FieldError: a field that is missing or does not fit.
+    """
+
+    def __init__(self, samples: SampleCollection, label_field: str, options: Options, *, wait: float):
+        self.given, self.options, self.wait = samples, options, wait
+        self.samples = _flat(samples)
+        self.target = Target(self.samples, label_field)
+        self.target.check(options)
+        self.label_field = label_field.removeprefix(FRAMES)
+        self.on_frames = self.target.is_video or self.samples._dataset._is_frames
+        self.root = self.samples._root_dataset
+        if self.target.is_video and not options.prompt_paths:
+            self.samples.ensure_frames()
+        collection = self.root._frame_collection_name if self.on_frames else self.root._sample_collection_name
+        self.collection = fo.core.odm.get_db_conn()[collection]
+        self.keys = self._keys()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def declare(self) -> None:
+        """Declare the label field and its attributes before the first write, so that no moment is without them."""
+        self.target.prepare()
+        add = self.root.add_frame_field if self.on_frames else self.root.add_sample_field
+        schema = (
+            self.root.get_frame_field_schema(flat=True) if self.on_frames else self.root.get_field_schema(flat=True)
+        )
+        if self.label_field not in schema:
+            add(self.label_field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+        single = self.options.in_place and f"{self.label_field}.detections" not in schema
+        labels = self.label_field if single else f"{self.label_field}.detections"
+        names = ATTRIBUTES if self.options.prompt_paths else FOUND_ATTRIBUTES
+        fields = {f"{self.label_field}.{name}": kind for name, kind in JOURNAL.items()}
+        for path, kind in {**fields, **{f"{labels}.{name}": ATTRIBUTES[name] for name in names}}.items():
+            if path not in schema:
+                add(path, kind)
+
+    def finish(self) -> None:
+        """Declare the prompts' attributes that the labels took over, and let views and samples in memory see them."""
+        self.target.declare()
+        self.root.reload()
+        if self.given._is_generated:
+            self.given.reload()
+
+    def pending(self, settings: Settings) -> Iterator[tuple[Unit | None, int]]:
+        """Yield in order each document that has no labels, or others than its prompts and the settings ask for.
+
+        A document whose labels are up to date gives None and its number of prompts without a mask. One that was
+        deleted meanwhile gives nothing.
+        """
+        for chunk in map(dict, _chunks(self.keys, FETCHED_AT_ONCE)):
+            stored = self._stored(chunk)
+            for unit in self._fetch(chunk):
+                labels = stored.get(unit.id) or {}
+                nothing = self.options.in_place and not any(unit.prompts.values())
+                if nothing or labels.get("fingerprint") == settings.fingerprint(unit.prompts):
+                    yield None, labels.get("failed_prompts", 0)
+                else:
+                    yield unit, 0
+
+    def prompt_failures(self) -> Iterator[Failure]:
+        """Yield each prompt that has a record with a reason in place of a mask."""
+        names = ("detections.failure", "detections.prompt_id", "failure", "prompt_id")
+        for chunk in map(dict, _chunks(self.keys, FETCHED_AT_ONCE)):
+            for unit_id, labels in self._stored(chunk, names).items():
+                labels = labels or {}
+                for label in labels.get("detections", [labels]):
+                    if label.get("failure"):
+                        yield Failure(unit_id, label.get("prompt_id"), self._filepath(unit_id), label["failure"])
+
+    def _keys(self) -> list[tuple[str, tuple[str, int | None]]]:
+        """Return id, file and frame number of each document, each once."""
+        if not self.target.is_video:
+            ids = patiently(lambda: self.samples.values("id"), wait=self.wait)
+            return [(unit_id, ("", None)) for unit_id in ids]
+        paths = ["filepath", "frames.id", "frames.frame_number"]
+        columns = patiently(lambda: self.samples.values(paths), wait=self.wait)
+        frames = {
+            frame_id: (filepath, number)  # clips can overlap
+            for filepath, ids, numbers in zip(*columns, strict=True)
+            for frame_id, number in zip(ids or [], numbers or [], strict=True)
+        }
+        return list(frames.items())
+
+    def _filepath(self, unit_id: str) -> str:
+        doc = patiently(lambda: self.collection.find_one({"_id": ObjectId(unit_id)}), wait=self.wait) or {}
+        return doc.get("filepath") or f"frame {doc.get('frame_number', '?')}"
+
+    def _stored(self, chunk: dict, names: Iterable[str] = tuple(JOURNAL)) -> dict[str, dict | None]:
+        """Return what jobs wrote beside the labels, by id; a view might not show it."""
+        wanted = {"_id": {"$in": [ObjectId(unit_id) for unit_id in chunk]}}
+        fields = {f"{self.label_field}.{name}": 1 for name in names}
+        found = patiently(lambda: list(self.collection.find(wanted, fields)), wait=self.wait)
+        return {str(doc["_id"]): _value(doc, self.label_field) for doc in found}
+
+    def _fetch(self, chunk: dict) -> Iterator[Unit]:
+        """Yield the documents of a chunk as the view shows them."""
+        names = [path.removeprefix(FRAMES) for path in self.options.prompt_paths.values()]
+        wanted = [
+            {"$match": {"_id": {"$in": [ObjectId(unit_id) for unit_id in chunk]}}},
+            {"$project": {name: 1 for name in ("filepath", "frame_number", *names)}},
+        ]
+        video = self.target.is_video
+        call = {"post_pipeline": wanted, "attach_frames": video, "frames_only": video}
+        docs = {
+            str(doc["_id"]): doc for doc in patiently(lambda: list(self.samples._aggregate(**call)), wait=self.wait)
+        }
+        for unit_id, (filepath, number) in chunk.items():
+            if doc := docs.get(unit_id):
+                prompts = {name: _value(doc, name) for name in names}
+                path = doc.get("filepath") or filepath
+                yield Unit(unit_id, path, doc.get("frame_number", number), prompts)
+
+
+def _value(doc: dict, path: str) -> Any:
+    """Return what stands at a dotted path, or None."""
+    for name in path.split("."):
+        doc = (doc or {}).get(name)
+    return doc
+
+
+def _chunks(items: Sequence, size: int) -> Iterator[Sequence]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _flat(samples: SampleCollection) -> SampleCollection:
+    """Return a collection of single images or videos: image slices of groups, labels of patches in their samples."""
+    if samples.media_type == fo.core.media.GROUP:
+        kinds = set(samples.group_media_types.values())
+        return samples.select_group_slices(media_type="image" if "image" in kinds else "video")
+    if not samples._dataset._is_patches:
+        return samples
+    if len(samples._label_fields) != 1:
+        raise FieldError(f"A patches view must be of one field, got {samples._label_fields}. Use to_patches(field).")
+    [field] = samples._label_fields
+    kind = samples._root_dataset.get_field(field).document_type
+    ids = samples.values(f"{field}.id")
+    if kind not in LIST_LABELS:
+        raise FieldError(f"A patches view must be of a field of lists, got {field!r} of {kind.__name__}.")
+    return samples._source_collection.select_labels(ids=ids, fields=field)

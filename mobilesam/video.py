@@ -1,0 +1,41 @@
+"""Frames of a video by number, read forward."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mobilesam.errors import ImageError
+
+
+class VideoFrames:
+    """An open video. Reading goes forward at the cost of decoding; a step back opens the file again.
+
+    Args:
+        path: of a video that OpenCV reads.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path, self._video, self._next = str(path), None, 1
+
+    def read(self, number: int) -> np.ndarray:
+        """Return a frame, counted from 1, as (H, W, 3) uint8 RGB.
+
+        Raises:
+            ImageError: the video cannot be opened, or ends before.
+        """
+        import cv2
+
+        if self._video is None or number < self._next:
+            self._video, self._next = cv2.VideoCapture(self.path), 1
+        there = True
+        while there and self._next < number:
+            there, self._next = self._video.grab(), self._next + 1
+        there, frame = self._video.read() if there else (False, None)
+        self._next += 1
+        if not there:
+            self._video = None
+            raise ImageError(
+                f"frame {number} must be in the video, got {self.path!r}, which cannot be read so far. "
+                "Check the file, or delete the frame's labels."
+            )
+        return np.ascontiguousarray(frame[..., ::-1])

@@ -1,0 +1,384 @@
+"""`fom.label`: what is missing is done, nothing else; all shapes of a dataset; bad input costs itself."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import pytest
+from PIL import Image
+from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, ellipse_mask, full_mask, iou
+
+import fiftyone_mobilesam as fom
+from fiftyone_mobilesam import cli
+from mobilesam import CheckpointError, FieldError
+
+ODD_NAME = 'it\'s "quoted" ünï 像.png'
+BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
+
+
+def label(samples, prompt_field="detections", label_field="masks", **keywords):
+    return fom.label(samples, prompt_field, label_field, **keywords)
+
+
+def raw(samples, field="masks"):
+    """Return a field of all samples as the database holds it."""
+    return [doc.get(field) for doc in samples._root_dataset._sample_collection.find()]
+
+
+def counts(report):
+    return report.done, report.up_to_date, len(report.failed)
+
+
+@pytest.fixture
+def pair(make_dataset):
+    return make_dataset({"detections": detections(*BOXES)}, {"detections": detections(BOXES[0])}, {})
+
+
+def test_the_same_call_again_does_nothing(pair):
+    assert counts(label(pair)) == (3, 0, 0)
+    before = list(pair._sample_collection.find())
+    assert counts(label(pair)) == (0, 3, 0)
+    assert list(pair._sample_collection.find()) == before
+    assert pair.values("masks.failed_prompts") == [0, 0, 0]
+    assert pair.last().masks.detections == []
+
+
+def test_records_are_those_of_apply_model(model, pair):
+    pair.apply_model(model, label_field="applied", prompt_field="detections")
+    report = label(pair)
+    assert report.masks == 3
+    assert report.ok
+    for applied, labelled in zip(raw(pair, "applied"), raw(pair), strict=True):
+        for a, b in zip(applied["detections"], labelled["detections"], strict=True):
+            assert {**a, "_id": 0} == {**b, "_id": 0}
+    assert "masks.detections.predicted_iou" in pair.get_field_schema(flat=True)
+
+
+def test_only_changed_prompts_are_redone_and_ids_stay(pair):
+    label(pair)
+    before = pair.values("masks.detections.id")
+    sample = pair.first()
+    sample.detections.detections[0].bounding_box = list(BOXES[1])
+    sample.save()
+    assert counts(label(pair)) == (1, 2, 0)
+    assert pair.values("masks.detections.id") == before
+    first, second = pair.first().masks.detections
+    assert (first.mask == second.mask).all()
+    sample.detections = fo.Detections()
+    sample.save()
+    assert counts(label(pair)) == (1, 2, 0)
+    assert pair.first().masks.detections == []
+
+
+def test_other_options_redo_all_and_ids_stay(pair):
+    label(pair, clip=False)
+    before = pair.values("masks.detections.id")
+    assert counts(label(pair)) == (3, 0, 0)
+    assert pair.values("masks.detections.id") == before
+
+
+def test_labels_that_others_wrote_are_redone(pair):
+    label(pair)
+    sample = pair.first()
+    sample["masks"] = fo.Detections()
+    sample.save()
+    assert counts(label(pair)) == (1, 2, 0)
+
+
+def test_in_place_fills_what_a_view_shows(pair):
+    shown = pair.filter_labels("detections", fo.ViewField("label") == "b")
+    assert counts(label(shown, label_field="detections", in_place=True)) == (1, 0, 0)
+    pair.reload()
+    a, b = pair.first().detections.detections
+    assert a.mask is None
+    assert iou(full_mask(b), ellipse_mask(*RIGHT)) > 0.97
+    assert counts(label(shown, label_field="detections", in_place=True)) == (0, 1, 0)
+    for expected in ((2, 1, 0), (0, 3, 0)):
+        assert counts(label(pair, label_field="detections", in_place=True)) == expected
+    assert all(detection["mask"] for detection in raw(pair, "detections")[0]["detections"])
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_field_of_single_detections(make_dataset, in_place):
+    [box] = detections(BOXES[0]).detections
+    dataset = make_dataset({"detection": box})
+    field = "detection" if in_place else "masks"
+    assert counts(label(dataset, "detection", field, in_place=in_place)) == (1, 0, 0)
+    assert counts(label(dataset, "detection", field, in_place=in_place)) == (0, 1, 0)
+    found = dataset.first().detection if in_place else dataset.first().masks.detections[0]
+    assert iou(full_mask(found), ellipse_mask(*LEFT)) > 0.97
+
+
+def test_everything(make_dataset):
+    dataset = make_dataset({})
+    options = {"points_per_side": 2, "stability_score_thresh": 0.9}
+    assert counts(label(dataset, None, "everything", everything=options)) == (1, 0, 0)
+    assert counts(label(dataset, None, "everything", everything=options)) == (0, 1, 0)
+    assert dataset.first().everything.detections
+
+
+def test_masks_on_disk(pair, tmp_path):
+    folder = tmp_path / "out"
+    label(pair, output_dir=folder)
+    files = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
+    found = [d for sample in pair for d in sample.masks.detections]
+    assert {Path(d.mask_path) for d in found} == set(files)
+    assert all(d.mask is None and Path(d.mask_path).stem == d.id for d in found)
+    assert all(set(np.unique(np.asarray(Image.open(path)))) <= {0, 255} for path in files)
+    assert iou(full_mask(found[0]), ellipse_mask(*LEFT)) > 0.97
+    label(pair, output_dir=folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")} == files
+    sample = pair.first()
+    sample.detections.detections.pop()
+    sample.save()
+    (folder / sample.id / "half.png.part").touch()  # as a kill would leave it
+    label(pair, output_dir=folder)
+    left = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(left) == 2
+    assert {Path(d.mask_path) for s in pair for d in s.masks.detections} == set(left)
+
+
+def test_a_folder_that_cannot_be_written_stops_the_job(pair, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Exception, match="output_dir must take the masks"):
+        label(pair, job="stops", output_dir=tmp_path / "file")
+    record = pair.get_run_info("mobilesam_stops").config
+    assert record.counts["state"] == "stopped"
+    assert "output_dir" in record.counts["reason"]
+
+
+def test_groups_all_slices_or_one(make_dataset):
+    group = fo.Group()
+    dataset = make_dataset(
+        {"detections": detections(*BOXES), "group": group.element("left")},
+        {"detections": detections(BOXES[0]), "group": group.element("right")},
+    )
+    assert counts(label(dataset.select_group_slices("left"))) == (1, 0, 0)
+    assert counts(label(dataset)) == (1, 1, 0)
+    both = dataset.select_group_slices(["left", "right"])
+    assert [len(sample.masks.detections) for sample in both] == [2, 1]
+
+
+def test_patches_are_labelled_in_their_samples(pair):
+    patches = pair.to_patches("detections").match(fo.ViewField("detections.label") == "b")
+    assert counts(label(patches)) == (1, 0, 0)
+    [mask] = pair.first().masks.detections
+    assert iou(full_mask(mask), ellipse_mask(*RIGHT)) > 0.97
+    assert counts(label(patches)) == (0, 1, 0)
+
+
+def frame_masks(dataset):
+    return [frame["masks"] and len(frame["masks"].detections) for frame in dataset.first().frames.values()]
+
+
+def test_videos_clips_and_frames(video):
+    clips = video.to_clips([[(2, 3), (3, 4)]])
+    fields = {"prompt_field": "frames.detections", "label_field": "frames.masks"}
+    assert counts(fom.label(clips, **fields)) == (3, 0, 0)
+    assert frame_masks(video) == [None, 1, 1, 0, None, None]
+    assert counts(fom.label(video, **fields)) == (3, 3, 0)
+    assert frame_masks(video) == [0, 1, 1, 0, 1, 1]
+    assert iou(full_mask(video.first().frames[5].masks.detections[0]), ellipse_mask(*LEFT)) > 0.9
+    assert "masks.detections.predicted_iou" in video.get_frame_field_schema(flat=True)
+
+
+def test_a_frames_view(video):
+    view = video.to_frames(sample_frames=True)
+    assert counts(label(view)) == (6, 0, 0)
+    assert frame_masks(video) == [0, 1, 1, 0, 1, 1]
+    assert [len(found) for found in view.values("masks.detections")] == [0, 1, 1, 0, 1, 1]
+    assert counts(label(view)) == (0, 6, 0)
+
+
+def test_two_workers_write_the_same_as_one_process(make_dataset):
+    dataset = make_dataset(*[{"detections": detections(*BOXES)}] * 5)
+    label(dataset)
+    one = raw(dataset)
+    dataset.delete_sample_field("masks")
+    assert counts(label(dataset, workers=2, devices=["cpu"])) == (5, 0, 0)
+    assert raw(dataset) == one
+
+
+def bad_files(folder: Path) -> dict[str, str | None]:
+    """Write bad images; return for each what its failure says, or None if it can be read."""
+    good = Image.fromarray(draw_scene([LEFT, RIGHT]))
+    good.save(folder / "good.png")
+    data = (folder / "good.png").read_bytes()
+    (folder / "empty.jpg").touch()
+    (folder / "zeros.png").write_bytes(bytes(1000))
+    (folder / "cut off.png").write_bytes(data[: len(data) // 2])
+    (folder / "png in truth.jpg").write_bytes(data)
+    (folder / "text.jpg").write_text("no image")
+    good.resize((1, 1)).save(folder / "one pixel.png")
+    good.resize((30000, 20)).save(folder / "long.png")
+    Image.fromarray(np.asarray(good.convert("L")).astype(np.uint16) * 16).save(folder / "twelve bits.png")
+    Image.new("1", (10000, 10001)).save(folder / "huge.png")
+    good.save(folder / ODD_NAME)
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    (folder / "folder.png").mkdir()
+    return {
+        "missing.png": "does not exist",
+        "empty.jpg": "0 bytes",
+        "zeros.png": "1000 bytes",
+        "cut off.png": "cannot be read",
+        "text.jpg": "8 bytes",
+        "huge.png": "max_pixels=1000000",
+        "loop.png": "symbolic links",
+        "folder.png": "directory",
+        **dict.fromkeys(
+            [
+                "good.png",
+                "png in truth.jpg",
+                "one pixel.png",
+                "long.png",
+                "twelve bits.png",
+                ODD_NAME,
+            ]
+        ),
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bad_images_cost_themselves(make_dataset, tmp_path, workers):
+    (tmp_path / "bad").mkdir()
+    expected = bad_files(tmp_path / "bad")
+    samples = [{"filepath": str(tmp_path / "bad" / name), "detections": detections([0, 0, 1, 1])} for name in expected]
+    dataset = make_dataset(*samples)
+    report = label(dataset, max_pixels=1_000_000, workers=workers)
+    reasons = {Path(failure.filepath).name: failure.reason for failure in report.failed}
+    assert set(reasons) == {name for name, reason in expected.items() if reason}
+    assert all(expected[name] in reason for name, reason in reasons.items()), reasons
+    done = {Path(s.filepath).name for s in dataset if s["masks"] is not None}
+    assert done == expected.keys() - reasons.keys()
+    Image.fromarray(draw_scene([LEFT, RIGHT])).save(tmp_path / "bad" / "missing.png")
+    again = label(dataset, max_pixels=1_000_000, workers=workers)
+    assert counts(again) == (1, len(done), len(reasons) - 1)
+
+
+def test_an_image_behind_a_locked_folder(make_dataset, tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may read every folder")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    Image.fromarray(draw_scene([LEFT])).save(locked / "a.png")
+    locked.chmod(0)
+    report = label(make_dataset({"filepath": str(locked / "a.png"), "detections": detections(BOXES[0])}))
+    assert "Permission denied" in report.failed[0].reason
+
+
+def test_bad_boxes_have_a_record_with_a_reason(make_dataset):
+    nan, huge = float("nan"), 1e30
+    bad = [[nan, 0, 0.1, 0.1], [float("inf"), 0, 0.1, 0.1], [0.5, 0.5, -0.2, -0.2], [0.5, 0.5, 0, 0], [3, 3, 1, 1], []]
+    usable = [BOXES[0], [-0.2, -0.2, 0.9, 0.9], [-huge, -huge, 2 * huge, 2 * huge]]
+    dataset = make_dataset({"detections": detections(*bad, *usable)}, {"detections": detections(*BOXES)})
+    report = label(dataset)
+    assert counts(report) == (2, 0, 0)
+    assert report.failed_prompts == len(bad)
+    assert not report.ok
+    reasons = dataset.first().masks.detections
+    assert [d.failure is None for d in reasons] == [False] * len(bad) + [True] * len(usable)
+    assert label(dataset).failed_prompts == len(bad)
+
+
+def test_5000_prompts_in_an_image(make_dataset):
+    """All but 40 have no area, which costs little."""
+    boxes = [[0.5, 0.5, 0, 0]] * 4960 + [BOXES[0]] * 40
+    dataset = make_dataset({"detections": detections(*boxes)})
+    report = label(dataset)
+    assert (report.masks, report.failed_prompts) == (40, 4960)
+    assert len(set(dataset.values("masks.detections.id")[0])) == 5000
+
+
+def test_labels_too_large_for_a_document_are_a_failure(make_dataset, monkeypatch):
+    monkeypatch.setattr("fiftyone_mobilesam.jobs.writer.MAX_DOCUMENT_BYTES", 2000)
+    dataset = make_dataset({"detections": detections(*[BOXES[0]] * 20)}, {"detections": detections(BOXES[0])})
+    report = label(dataset)
+    assert counts(report) == (1, 0, 1)
+    assert "output_dir" in report.failed[0].reason
+
+
+def test_documents_the_database_refuses_are_failures(make_dataset):
+    """14 MiB in another field leave no room for 5 MiB of masks."""
+    attribute = "x" * 2**20
+    boxes = detections(*[BOXES[0]] * 5, note=attribute)
+    dataset = make_dataset({"detections": boxes, "ballast": "x" * 9 * 2**20}, {"detections": detections(BOXES[0])})
+    report = label(dataset)
+    assert counts(report) == (1, 0, 1)
+    assert "Resulting document after update is larger" in report.failed[0].reason or "BSON" in report.failed[0].reason
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused(pair, tmp_path):
+    import pickle
+
+    class Malicious:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(CheckpointError):
+        label(pair, weights=tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_wrong_calls_say_so_before_the_first_image(pair):
+    with pytest.raises(FieldError, match="detections"):
+        label(pair, "boxes")
+    with pytest.raises(ValueError, match="letters"):
+        label(pair, job="no name!")
+    with pytest.raises(ValueError, match="at least 1"):
+        label(pair, workers=0)
+    with pytest.raises(TypeError, match="Check the spelling"):
+        label(pair, clipp=False)
+    assert not pair.list_runs()
+
+
+def test_the_command(make_dataset, tmp_path, capsys):
+    dataset = make_dataset(
+        {"detections": detections(*BOXES)},
+        {"filepath": str(tmp_path / "no.png"), "detections": detections(BOXES[0])},
+        {"detections": detections([0.5, 0.5, 0, 0])},
+    )
+    command = ["label", "--dataset", dataset.name, "--prompt-field", "detections", "--job", "nightly"]
+    assert cli.main([*command, "--json", str(tmp_path / "report.json"), "--option", "clip=0.05"]) == 1
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {name: report[name] for name in ("total", "done", "masks", "failed_prompts", "state")} == {
+        "total": 3, "done": 2, "masks": 2, "failed_prompts": 1, "state": "finished"
+    }  # fmt: skip
+    capsys.readouterr()
+    assert cli.main(["status", "nightly", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["failed"] == 1
+    assert cli.main(["failures", "nightly", "--export", str(tmp_path / "failures.csv")]) == 0
+    lines = (tmp_path / "failures.csv").read_text().splitlines()
+    assert len(lines) == 3
+    assert "does not exist" in lines[1]
+    assert "x2 > x1" in lines[2]
+    Image.fromarray(draw_scene([LEFT])).save(tmp_path / "no.png")
+    assert cli.main(["resume", "nightly", "--json", str(tmp_path / "report.json")]) == 1
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["done"], report["up_to_date"]) == (1, 2)
+    assert dataset.get_run_info("mobilesam_nightly").config.call["clip"] == 0.05
+
+
+def test_a_job_on_a_view_resumes_on_it(pair, capsys):
+    label(pair.limit(1), job="on_a_view")
+    assert cli.main(["resume", "on_a_view"]) == 0
+    assert pair.values("masks.failed_prompts") == [0, None, None]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["label", "--dataset", "is not there"], ["status", "is_not_there"], ["label", "--coco", "a.json"]],
+)
+def test_wrong_usage_of_the_command(words, capsys):
+    assert cli.main(words) == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_help_is_quick():
+    code = "import sys, fiftyone_mobilesam.cli as c\ntry: c.main(['label', '--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'fiftyone', 'numpy'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
