@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import fiftyone as fo
 from fiftyone import operators as foo
 from fiftyone.operators import types
 
@@ -37,8 +38,12 @@ class ShowRun(foo.Operator):
 
     def execute(self, ctx: Any) -> None:
         """Set the view."""
-        ctx.ops.set_view(labels_of_run(ctx.dataset, ctx.params["run"]))
+        ctx.ops.set_view(self(ctx.dataset, ctx.params["run"]))
         _say(ctx, "The grid now shows the masks of this run, and no others of its field.")
+
+    def __call__(self, dataset: fo.Dataset, run: str) -> fo.DatasetView:
+        """Return the view of a run's labels."""
+        return labels_of_run(dataset, run)
 
 
 class ShowFailures(foo.Operator):
@@ -56,11 +61,15 @@ class ShowFailures(foo.Operator):
 
     def execute(self, ctx: Any) -> dict[str, Any]:
         """Set the view, and return the failures."""
-        failures = ctx.dataset.load_run_results(ctx.params["run"], cache=False).failures
+        failures = self(ctx.dataset, ctx.params["run"])
         ids = list(dict.fromkeys(failure["sample_id"] for failure in failures))
         ctx.ops.set_view(ctx.dataset.select(ids))
         _say(ctx, f"The grid now shows {count(len(ids), 'image')} with failures.")
         return {"failures": failures}
+
+    def __call__(self, dataset: fo.Dataset, run: str) -> list[dict[str, Any]]:
+        """Return what failed in a run: `sample_id`, `prompt_id`, `filepath` and `reason` each."""
+        return dataset.load_run_results(run, cache=False).failures
 
 
 class ReviewRun(foo.Operator):
@@ -143,7 +152,7 @@ class UndoRun(foo.Operator):
         outputs.int("labels", label="Labels removed, or emptied in place")
         return types.Property(outputs, view=types.View(label="Undone"))
 
-    def __call__(self, dataset: Any, run: str | None = None) -> dict[str, Any]:
+    def __call__(self, dataset: fo.Dataset, run: str | None = None) -> dict[str, Any]:
         """Undo a run from Python: see `fiftyone_mobilesam.provenance.undo_run`."""
         return undo_run(dataset, run)
 
@@ -163,6 +172,10 @@ class ReleaseModels(foo.Operator):
 
     def execute(self, ctx: Any) -> dict[str, int]:
         """Forget the models of this process."""
+        return self()
+
+    def __call__(self) -> dict[str, int]:
+        """Forget the models of this process; return how many there were."""
         from fiftyone_mobilesam.models import release_models
 
         return {"released": release_models()}

@@ -145,7 +145,8 @@ def test_a_run_makes_what_apply_model_makes(plugin, dataset, model):
             assert np.array_equal(ours.mask, theirs.mask)
     config = dataset.get_run_info(result["run"]).config
     assert (config.state, config.settings["prompt_field"], len(config.weights_sha256)) == ("completed", "boxes", 64)
-    assert dataset.load_run_results(result["run"]).failures == result["failures"]
+    assert foo.get_operator(plugin + "show_failures")(dataset, result["run"]) == result["failures"]
+    assert foo.get_operator(plugin + "show_run")(dataset, result["run"]).count("masks.detections") == 6
     assert "'boxes'" in dataset.get_field("masks").description
 
 
@@ -357,6 +358,7 @@ def test_the_model_is_loaded_once_and_released(plugin, dataset):
     assert one.predictor is two.predictor
     assert run(plugin, "release_models", dataset) == {"released": 1}
     assert cached_model("cpu").predictor is not one.predictor
+    assert foo.get_operator(plugin + "release_models")() == {"released": 1}
 
 
 @pytest.fixture
