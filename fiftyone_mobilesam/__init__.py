@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fiftyone_mobilesam.zoo import MobileSAMModel
     from mobilesam import Results
 
-__all__ = ["__version__", "label", "label_coco", "load_model", "to_detections"]
+__all__ = ["__version__", "label", "label_coco", "load_model", "propagate", "to_detections"]
 
 
 def __getattr__(name: str) -> Any:
@@ -30,6 +30,10 @@ def __getattr__(name: str) -> Any:
         from fiftyone_mobilesam.coco_job import label_coco
 
         return label_coco
+    if name == "propagate":
+        from fiftyone_mobilesam.propagation import propagate
+
+        return propagate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

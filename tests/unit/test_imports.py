@@ -50,6 +50,7 @@ ALLOWED = {
     "selftest": {"modeling", "predictor", "prompts", "boxes"},
     "build": {"modeling", "weights", "selftest"},
     "export": {"export", "_version", "boxes", "modeling", "selftest", "transforms", "utils", "weights"},
+    "propagation": {"frames", "masks", "predictor", "prompts"},
     "nested_prompts": {"prompts"},
     "metrics": set(),
     "validation": {"boxes", "images", "metrics", "predictor", "prompts"},
