@@ -1,9 +1,9 @@
 """Objects carried through ordered images: the mask in one image is the prompt in the next.
 
 The box grown around a mask, its innermost point and its logits name the same object in the next frame of a video or
-the next view of a scene, as Segment Anything in 3D does between views. A track ends when the model doubts its mask, when
-the mask does not overlap the one before, or when the model finds something else without those logits: told of a mask,
-it sees it with a predicted IoU of 0.95 also where the object is gone.
+the next view of a scene, as Segment Anything in 3D does between views. A track ends when the model doubts its mask, the
+mask does not overlap the one before, or the model finds something else without those logits: told of a mask, it sees it
+with a predicted IoU of 0.95 also where the object is gone.
 """
 
 from collections.abc import Sequence
