@@ -226,7 +226,7 @@ def bad_files(folder: Path) -> dict[str, str | None]:
         "zeros.png": "1000 bytes",
         "cut off.png": "cannot be read",
         "text.jpg": "8 bytes",
-        "huge.png": "max_pixels=1000000",
+        "huge.png": "1,000,000 pixels at most",
         "loop.png": "symbolic links",
         "folder.png": "directory",
         **dict.fromkeys(
