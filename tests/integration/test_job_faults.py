@@ -51,6 +51,7 @@ class Job:
         (folder / "db").mkdir()
         self.database = Mongod(folder / "db")
         self.environment = {**os.environ, "FIFTYONE_DATABASE_URI": self.database.uri, "PYTHONPATH": str(ROOT)}
+        self.environment["OMP_NUM_THREADS"] = "1"  # as a worker has: then sums are equal to the last bit
         for number in range(IMAGES):
             Image.fromarray(draw_scene([LEFT, RIGHT])[: 200 + number]).save(folder / f"{number}.png")
         make = [sys.executable, "-W", "ignore", "-c", MAKE_DATASET, str(folder), str(IMAGES), str(BOXES)]
@@ -151,7 +152,9 @@ def test_a_dead_workers_share_is_taken_over(job, unbroken):
     process = job.start("--workers", "2")
     killed = 0
     while killed < WORKER_KILLS:
-        time.sleep(job.chance.uniform(0, 4))
+        if killed % 2:  # at work; else soon after the last one, while the next loads the model
+            job.wait_for_progress(process, 1)
+        time.sleep(job.chance.uniform(0, 1))
         assert process.poll() is None, f"{killed} killed: {job.log.read_text()}"
         if workers := _workers(process.pid):
             os.kill(job.chance.choice(workers), signal.SIGKILL)
