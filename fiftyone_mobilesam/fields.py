@@ -79,7 +79,7 @@ class Target:
         if self.label_field not in dataset.get_field_schema():
             return []
         held = dataset[sample_id][self.label_field]
-        return [label for label in held.detections if _prompt_id(label) not in prompt_ids] if held else []
+        return [label for label in held.detections if prompt_id_of(label) not in prompt_ids] if held else []
 
     def sync(self, sample_ids: list[str]) -> None:
         """Copy the labels of a frames or patches view to its source once more, after the run.
@@ -183,7 +183,8 @@ def labels_path(samples: SampleCollection, field: str) -> str:
     return field if attribute is None else f"{field}.{attribute}"
 
 
-def _prompt_id(label: fo.Label) -> str | None:
+def prompt_id_of(label: fo.Label) -> str | None:
+    """Return the id of a label's prompt, None if it was not made from one."""
     return label["prompt_id"] if label.has_field("prompt_id") else None
 
 

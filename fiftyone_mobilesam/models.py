@@ -7,6 +7,7 @@ from typing import Any
 import fiftyone as fo
 
 from fiftyone_mobilesam import load_model
+from fiftyone_mobilesam.fields import prompt_id_of
 from fiftyone_mobilesam.prompts import single_labels
 from fiftyone_mobilesam.report import RunStopped
 from fiftyone_mobilesam.zoo import Job, MobileSAMModel, StopRun
@@ -22,14 +23,16 @@ class SharedModel(MobileSAMModel):
 
     Args:
         predictor: the shared network.
+        stop: ends the run after the batch in which it is set.
+
+    Attributes:
         run_key: written into the attribute `run` of each label, so that the run can be found, shown and undone. What
             is filled in place keeps the box it had before in `prompt_box`.
-        stop: ends the run after the batch in which it is set.
     """
 
-    def __init__(self, predictor: SamPredictor, *, run_key: str | None = None, stop: threading.Event | None = None):
+    def __init__(self, predictor: SamPredictor, *, stop: threading.Event | None = None):
         super().__init__(predictor)
-        self.run_key = run_key
+        self.run_key: str | None = None
         self.stop = stop or threading.Event()
 
     def predict_all(self, imgs: Sequence[Any], samples: Sequence[Any] | None = None) -> list[fo.Label | None]:
@@ -43,7 +46,7 @@ class SharedModel(MobileSAMModel):
         boxes = {record.label.id: _box_of(record.label) for record in job.records}
         label = super()._label(job, crops)
         for detection in single_labels(label):
-            if detection["prompt_id"] in boxes:  # not those of other prompts, which `merge` keeps
+            if prompt_id_of(detection) in boxes:  # not those of other prompts, which `merge` keeps
                 detection["run"] = self.run_key
                 if self._options.in_place:
                     detection["prompt_box"] = boxes[detection.id]
@@ -62,22 +65,18 @@ def _box_of(label: fo.Label) -> list[float] | None:
 
 
 def cached_model(
-    device: str | None = None,
-    precision: str = "fp32",
-    *,
-    run_key: str | None = None,
-    stop: threading.Event | None = None,
+    device: str | None = None, precision: str = "fp32", *, stop: threading.Event | None = None
 ) -> SharedModel:
     """Return a model for one run. The network is loaded at the first call, then kept until `release_models`.
 
     Args:
         device, precision: as in `fiftyone_mobilesam.load_model`.
-        run_key, stop: see `SharedModel`.
+        stop: see `SharedModel`.
     """
     with _loading:
         if (device, precision) not in _predictors:
             _predictors[device, precision] = load_model(device=device, precision=precision).predictor
-        return SharedModel(_predictors[device, precision], run_key=run_key, stop=stop)
+        return SharedModel(_predictors[device, precision], stop=stop)
 
 
 def release_models() -> int:

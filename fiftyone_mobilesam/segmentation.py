@@ -81,8 +81,8 @@ def segment(
     from fiftyone_mobilesam.models import cached_model  # torch comes with it
 
     settings = {"device": device, "precision": precision, "batch_size": batch_size, **changed(chosen)}
-    key = begin_run(samples, label_field, settings)
-    model = cached_model(device, precision, run_key=key, stop=stop)
+    model = cached_model(device, precision, stop=stop)  # before the record: weights may not load
+    key = model.run_key = begin_run(samples, label_field, settings)
     start = time.monotonic()
     state = "failed"
     try:

@@ -198,6 +198,19 @@ def test_selected_labels_are_added_to_the_field(plugin, dataset):
     assert dataset.count("masks") == 1
 
 
+def test_labels_drawn_by_hand_stay_in_a_field_that_is_merged(plugin, dataset):
+    sample = dataset.first()
+    sample["masks"] = detections([0, 0, 0.5, 0.5])
+    sample.save()
+    params = {"prompt_field": "boxes", "label_field": "masks", "existing": "merge"}
+    result = run(plugin, "segment", dataset, view=dataset.limit(1), params=params)
+    assert (result["masks"], result["failed_samples"]) == (2, 0)
+    assert len(dataset.first().masks.detections) == 3
+    assert run(plugin, "undo_run", dataset)["labels"] == 2
+    dataset.reload()
+    assert [label.bounding_box for label in dataset.first().masks.detections] == [[0, 0, 0.5, 0.5]]
+
+
 def test_what_a_filter_of_the_app_hides_is_kept(plugin, dataset):
     from fiftyone import ViewField as F
 
