@@ -1,9 +1,13 @@
-"""From JPEGs on disk to labels in the database: ours in FiftyOne, and FiftyOne's own SAM model with the same weights.
+"""From JPEGs on disk to labels in the database: ours, a plain loop with upstream, and FiftyOne's own SAM model.
 
-Part of `scripts/bench`, which gives it its rows.
+All have the same weights and run in turns. Part of `scripts/bench`; by itself:
+
+    python benchmarks/dataset.py --limit 50
 """
 
+import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +15,13 @@ from typing import Any
 
 import fiftyone as fo
 import numpy as np
-from data import Case
+from data import Case, default_cases
 from PIL import Image
+from pipelines import upstream
+
+from mobilesam.boxes import snap_outward
+
+Apply = Callable[[fo.Dataset], None]
 
 
 def make_dataset(cases: list[Case]) -> fo.Dataset:
@@ -38,34 +47,79 @@ def builtin(checkpoint: Path) -> Any:
     return SegmentAnythingModel(SegmentAnythingModelConfig(config))
 
 
-def whole_dataset(cases: list[Case], checkpoint: Path, rounds: int = 2) -> dict[str, dict[str, float]]:
-    """Apply each model to the whole dataset, in turns.
+def apply_model(model: Any, busy: list[float], **options: Any) -> Apply:
+    """Apply a model as FiftyOne does; add the seconds in our network to `busy`."""
+    if predictor := getattr(model, "predictor", None):
+        timed(predictor, "encode_images", busy)
+        timed(predictor, "predict_batch", busy)
+    keywords = {"label_field": "masks", "prompt_field": "detections", "progress": False, **options}
+    return lambda dataset: dataset.apply_model(model, **keywords)
+
+
+def job(checkpoint: Path, **options: Any) -> Apply:
+    """Run a resumable job. It loads and tests the model each time, and has the database sync its journal."""
+    import fiftyone_mobilesam as fom
+
+    return lambda dataset: fom.label(dataset, "detections", "masks", weights=checkpoint, **options)
+
+
+def plain_loop(checkpoint: Path) -> Apply:
+    """Upstream's code in a loop, all boxes of an image at once, a sample saved when it is done."""
+    masks_of = upstream(checkpoint)
+
+    def run(dataset: fo.Dataset) -> None:
+        for sample in dataset:
+            found = sample.detections.detections
+            with Image.open(sample.filepath) as image:
+                size = np.array(image.size * 2)
+            boxes = np.array([detection.bounding_box for detection in found])
+            boxes[:, 2:] += boxes[:, :2]
+            boxes *= size
+            labels = []
+            for detection, box, mask in zip(found, boxes, masks_of(Path(sample.filepath), boxes), strict=True):
+                x0, y0, x1, y1 = snap_outward(box, original_hw=mask.shape)
+                place = {"label": detection.label, "bounding_box": detection.bounding_box}
+                labels.append(fo.Detection(**place, mask=mask[y0:y1, x0:x1]))
+            sample["masks"] = fo.Detections(detections=labels)
+            sample.save()
+
+    return run
+
+
+def whole_dataset(cases: list[Case], checkpoint: Path, rounds: int = 2) -> dict[str, dict[str, Any]]:
+    """Make the masks of the whole dataset by each way, in turns.
 
     Returns:
-        Seconds of the fastest round, masks that were written, and for ours the share of the time in the network.
+        Seconds of each round, masks that were written, and for `apply_model` with ours the share of the time in the
+        network, in the fastest round.
     """
     import fiftyone_mobilesam as fom
 
-    models = {
-        "ours": fom.load_model(checkpoint, device="cpu"),
-        "ours, bf16": fom.load_model(checkpoint, device="cpu", precision="bf16"),
-        "FiftyOne's own": builtin(checkpoint),
+    busy = [0.0]
+    workers = {"batch_size": 4, "num_workers": 2}
+    ways = {
+        "ours, apply_model": apply_model(fom.load_model(checkpoint, device="cpu"), busy, **workers),
+        "ours, apply_model, bf16": apply_model(
+            fom.load_model(checkpoint, device="cpu", precision="bf16"), busy, **workers
+        ),
+        "ours, fom.label": job(checkpoint, devices=["cpu"]),
+        "ours, fom.label, 2 workers": job(checkpoint, devices=["cpu"], workers=2),
+        "upstream, plain loop": plain_loop(checkpoint),
+        "FiftyOne's own": apply_model(builtin(checkpoint), busy),
     }
     dataset = make_dataset(cases)
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, dict[str, Any]] = {name: {"seconds": [], "busy": 0.0} for name in ways}
     for _ in range(rounds):
-        for name, model in models.items():
-            options = {"batch_size": 4, "num_workers": 2} if name.startswith("ours") else {}
-            busy = [0.0]
-            if name.startswith("ours"):
-                timed(model.predictor, "encode_images", busy)
-                timed(model.predictor, "predict_batch", busy)
+        for name, way in ways.items():
+            row, busy[0] = rows[name], 0.0
             start = time.perf_counter()
-            dataset.apply_model(model, label_field="masks", prompt_field="detections", progress=False, **options)
+            way(dataset)
             seconds = time.perf_counter() - start
-            written = len([m for m in dataset.values("masks.detections.mask", unwind=True) if m is not None])
-            if name not in rows or seconds < rows[name]["seconds"]:
-                rows[name] = {"seconds": seconds, "masks": written, "busy": busy[0] / seconds}
+            if seconds < min(row["seconds"], default=float("inf")):
+                row["busy"] = busy[0] / seconds
+            row["seconds"].append(seconds)
+            masks = dataset.values("masks.detections.mask", unwind=True)
+            row["masks"] = sum(mask is not None for mask in masks)
             dataset.delete_sample_field("masks")
     dataset.delete()
     return rows
@@ -82,3 +136,25 @@ def timed(owner: Any, name: str, busy: list[float]) -> None:
         return result
 
     setattr(owner, name, run)
+
+
+def main() -> None:
+    """Measure and print."""
+    from report import in_fiftyone
+
+    from mobilesam import load_model
+    from mobilesam.weights import save_checkpoint
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--limit", type=int, default=50, help="use N images at most")
+    parser.add_argument("--rounds", type=int, default=2)
+    args = parser.parse_args()
+    _, cases = default_cases(args.limit)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "mobile_sam.pt"
+        save_checkpoint(load_model(device="cpu").state_dict(), checkpoint)
+        print(in_fiftyone(whole_dataset(cases, checkpoint, args.rounds)))
+
+
+if __name__ == "__main__":
+    main()

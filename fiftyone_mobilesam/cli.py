@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def label(args: argparse.Namespace) -> int:
     """Make masks for a dataset, or for a COCO file; again to do what is missing."""
-    given = {name: getattr(args, name) for name in ("job", "workers", "weights", "precision", "max_pixels")}
+    given = {
+        name: getattr(args, name) for name in ("job", "workers", "weights", "precision", "cache_dir", "max_pixels")
+    }
     keywords = {name: value for name, value in given.items() if value is not None} | dict(args.option)
     if args.coco:
         if not (args.images and args.out):
@@ -188,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--device", action="append", help="cpu, cuda:0, ...; more than once for several")
     command.add_argument("--weights", metavar="FILE", help="default: those in the package")
     command.add_argument("--precision", choices=("fp32", "bf16", "auto"))
+    command.add_argument("--cache-dir", metavar="DIR", help="image embeddings, for a second run with other boxes")
     command.add_argument("--max-pixels", type=int, metavar="N", help="larger images are failures")
     command.add_argument(
         "--option", action="append", default=[], type=_option, metavar="NAME=VALUE", help="such as clip=False"

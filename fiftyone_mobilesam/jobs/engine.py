@@ -68,7 +68,9 @@ class Engine:
     def __init__(self, settings: Settings, device: str | None):
         options = {name: getattr(settings.options, name) for name in Options.__dataclass_fields__}
         self.settings = settings
-        self.model = load_model(settings.weights, device=device, precision=settings.precision, **options)
+        self.model = load_model(
+            settings.weights, device=device, precision=settings.precision, cache_dir=settings.cache_dir, **options
+        )
         self.reader = ThreadPoolExecutor(1)
         self.video: VideoFrames | None = None
 

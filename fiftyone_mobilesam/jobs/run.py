@@ -35,6 +35,7 @@ def label(
     workers: int = 1,
     devices: Sequence[str] | None = None,
     output_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     weights: str | Path = "mobile_sam.pt",
     precision: str = "fp32",
     max_pixels: int = MAX_PIXELS,
@@ -43,7 +44,8 @@ def label(
 ) -> JobReport:
     """See `fiftyone_mobilesam.label`."""
     call = {"prompt_field": prompt_field, "label_field": label_field, "job": job, "workers": workers}
-    call |= {"devices": devices and list(devices), "output_dir": output_dir and str(Path(output_dir).absolute())}
+    call |= {"devices": devices and list(devices), "output_dir": _absolute(output_dir)}
+    call |= {"cache_dir": _absolute(cache_dir)}
     call |= {"weights": str(weights), "precision": precision, "max_pixels": max_pixels, **options}
     run_key(job)
     if workers < 1:
@@ -61,6 +63,7 @@ def label(
         precision=precision,
         output_dir=call["output_dir"],
         max_pixels=max_pixels,
+        cache_dir=call["cache_dir"],
     )
     units = Units(samples, label_field, parsed, wait=database_wait)
     report = JobReport(job, units.root.name, label_field, total=len(units))
@@ -70,6 +73,10 @@ def label(
         _run(units, settings, list(devices or [None]) * workers, report, record)
         patiently(units.finish, wait=database_wait)
     return report
+
+
+def _absolute(folder: str | Path | None) -> str | None:
+    return None if folder is None else str(Path(folder).absolute())
 
 
 def _run(units: Units, settings: Settings, devices: list[str | None], report: JobReport, record: JobRecord) -> None:

@@ -55,6 +55,7 @@ class Settings:
         precision: see `fiftyone_mobilesam.load_model`.
         output_dir: absolute folder for masks, or None to keep them in the database.
         max_pixels: images of more are refused.
+        cache_dir: absolute folder for image embeddings, or None.
     """
 
     label_field: str
@@ -64,11 +65,13 @@ class Settings:
     precision: str
     output_dir: str | None
     max_pixels: int
+    cache_dir: str | None
 
     def fingerprint(self, prompts: dict[str, dict | None]) -> str:
         """Return what names the masks of these prompts: it changes exactly if one of them could."""
         options = {name: value for name, value in asdict(self.options).items() if name != "on_error"}
-        settings = [FINGERPRINT_VERSION, options, self.weights_sha256, self.precision, self.output_dir]
+        cached = self.cache_dir is not None  # embeddings are rounded then, wherever they are kept
+        settings = [FINGERPRINT_VERSION, options, self.weights_sha256, self.precision, self.output_dir, cached]
         return f"{_digest({'settings': settings})}-{_digest(_content(prompts))}"
 
 

@@ -16,3 +16,18 @@ def test_a_second_run_encodes_nothing(make_dataset, tmp_path, monkeypatch):
     assert not second.last_run.failed
     [mask] = dataset.first().masks_b.detections
     assert iou(full_mask(mask), ellipse_mask(*RIGHT)) > 0.97
+
+
+def test_jobs_share_a_cache_and_know_that_embeddings_are_rounded(make_dataset, tmp_path):
+    dataset = make_dataset({"detections": detections(ellipse_box(*LEFT))})
+    call = {"prompt_field": "detections", "label_field": "masks"}
+    assert fom.label(dataset, **call).done == 1
+    assert fom.label(dataset, **call, cache_dir=tmp_path / "cache").done == 1
+    [entry] = (tmp_path / "cache").rglob("*.embedding")
+    made = entry.stat()
+    dataset.set_values("detections.detections.bounding_box", [[list(ellipse_box(*RIGHT))]])
+    assert fom.label(dataset, **call, cache_dir=tmp_path / "cache").done == 1
+    assert list((tmp_path / "cache").rglob("*.embedding")) == [entry]
+    used = entry.stat()
+    assert used.st_ino == made.st_ino  # it was not made again
+    assert used.st_mtime_ns > made.st_mtime_ns
