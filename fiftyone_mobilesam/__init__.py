@@ -92,6 +92,8 @@ def label(
     Labels are written sample by sample (of videos, frame by frame), each with a `fingerprint` of its prompts, the
     options, and the weights. A call makes the labels whose fingerprint is missing or differs, and no others: after a
     kill, a restart, a full disk, new prompts, or other options. Ids of output labels stay the same over all of that.
+    Where only some prompts of a sample have changed the masks of the others stay as they are, with whatever was
+    corrected by hand; a mask that was accepted in review stays, whatever the options, as long as its prompt does.
 
     Args:
         samples: images, groups (of which all image slices are taken), patches, videos, clips or frames.
@@ -105,6 +107,7 @@ def label(
                 `mask_path`; a sample's own folder holds nothing else. Default: masks are in the database.
             weights, precision, cache_dir: see `load_model`.
             max_pixels: images of more pixels are failures. Default: 178,956,970, where Pillow suspects an attack.
+            overwrite: whether labels in `label_field` that no job wrote may be replaced. Default: FieldError.
             database_wait: seconds to wait for a database that is away. Default: 600.
 
     Returns:

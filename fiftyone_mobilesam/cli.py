@@ -44,9 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def label(args: argparse.Namespace) -> int:
     """Make masks for a dataset, or for a COCO file; again to do what is missing."""
-    given = {
-        name: getattr(args, name) for name in ("job", "workers", "weights", "precision", "cache_dir", "max_pixels")
-    }
+    names = ("job", "workers", "weights", "precision", "cache_dir", "max_pixels", "overwrite")
+    given = {name: getattr(args, name) for name in names}
     keywords = {name: value for name, value in given.items() if value is not None} | dict(args.option)
     if args.coco:
         if not (args.images and args.out):
@@ -186,6 +185,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--view", metavar="NAME", help="a saved view of the dataset")
     command.add_argument("--group-slice", metavar="NAME", action="append", help="default: all slices of images")
     command.add_argument("--output-dir", metavar="DIR", help="masks as PNG files, not in the database")
+    command.add_argument(
+        "--overwrite", action="store_true", default=None, help="also replace labels that no job wrote; default: refuse"
+    )
     command.add_argument("--workers", type=int, metavar="N", help="processes on each device; default: 1")
     command.add_argument("--device", action="append", help="cpu, cuda:0, ...; more than once for several")
     command.add_argument("--weights", metavar="FILE", help="default: those in the package")

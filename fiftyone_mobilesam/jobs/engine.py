@@ -2,10 +2,11 @@
 
 import hashlib
 import io
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
@@ -13,9 +14,10 @@ from bson import ObjectId
 from PIL import Image
 
 from fiftyone_mobilesam import load_model
-from fiftyone_mobilesam.jobs.units import Settings, Unit
+from fiftyone_mobilesam.jobs.units import Settings, Unit, made_from
 from fiftyone_mobilesam.loading import LoadedImage
 from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.prompts import LIST_LABELS
 from fiftyone_mobilesam.report import Failure, RunReport
 from mobilesam.errors import MobileSamError
 from mobilesam.images import VIDEO_SUFFIXES, read_image
@@ -32,17 +34,19 @@ class Record:
         unit_id: of the sample or frame.
         filepath: of its image or video.
         labels: what the database will hold, its fingerprint included; None if the whole unit failed.
-        pngs: name of a mask's file -> its content.
+        pngs: name of a mask's file -> its content, None for one that stays as it is.
         masks: number of masks.
         failures: of the unit, or of its prompts.
+        kept: ids of the prompts whose labels are those of an earlier run.
     """
 
     unit_id: str
     filepath: str
     labels: dict | None = None
-    pngs: dict[str, bytes] = field(default_factory=dict)
+    pngs: dict[str, bytes | None] = field(default_factory=dict)
     masks: int = 0
     failures: list[Failure] = field(default_factory=list)
+    kept: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +86,7 @@ class Engine:
         """Make the labels of a unit. Never raises for what is wrong with the unit itself."""
         self.model.last_run = RunReport()
         try:
-            labels = {name: _label(value) for name, value in unit.prompts.items()}
+            labels = {name: _label(value, without=unit.kept) for name, value in unit.prompts.items()}
             sample = PromptedUnit(unit.id, unit.filepath, labels)
             [label] = self.model.predict_all([image.result()], samples=[sample])
             if label is None:
@@ -118,17 +122,24 @@ class Engine:
         in_place = self.settings.options.in_place
         detections = [label] if isinstance(label, fo.Detection) else label.detections
         if not in_place:
-            for number, detection in enumerate(detections):
+            numbers: Counter = Counter()
+            for detection in detections:
                 prompt_id = detection.get_attribute_value("prompt_id", None)
-                detection.id = stable_id(unit.id, self.settings.label_field, prompt_id, number)
+                detection.id = stable_id(unit.id, self.settings.label_field, prompt_id, numbers[prompt_id])
+                numbers[prompt_id] += 1
         pngs = {} if self.settings.output_dir is None else dict(map(self._to_disk(unit), detections))
+        pngs |= {Path(kept["mask_path"]).name: None for kept in unit.kept.values() if kept.get("mask_path")}
         pngs.pop(None, None)
         labels = label.to_dict()
+        if unit.kept:
+            by_prompt = {made["prompt_id"]: made for made in labels["detections"]} | unit.kept
+            labels["detections"] = [by_prompt[prompt_id] for prompt_id in made_from(unit.prompts)]
         # In place the prompts have changed now: their boxes may lie on whole pixels.
         prompts = {name: labels for name in unit.prompts} if in_place else unit.prompts
         run = self.model.last_run
-        labels |= {"fingerprint": self.settings.fingerprint(prompts), "failed_prompts": len(run.failed)}
-        return Record(unit.id, unit.filepath, labels, pngs, run.masks, run.failed)
+        labels["fingerprint"], labels["made_from"] = self.settings.fingerprint(prompts), made_from(prompts)
+        labels["failed_prompts"] = len(run.failed)
+        return Record(unit.id, unit.filepath, labels, pngs, run.masks, run.failed, frozenset(unit.kept))
 
     def _to_disk(self, unit: Unit) -> Any:
         """Return a function that moves a detection's mask into a PNG: its name and content, or None, None."""
@@ -150,5 +161,11 @@ def stable_id(unit_id: str, label_field: str, prompt_id: str | None, number: int
     return str(ObjectId(hashlib.sha256(text.encode()).digest()[:12]))
 
 
-def _label(value: dict | None) -> fo.Label | None:
-    return None if value is None else getattr(fo, value["_cls"]).from_dict(value)
+def _label(value: dict | None, *, without: dict[str, dict]) -> fo.Label | None:
+    """Return a value of the database as a label, less those of some ids."""
+    if value is None:
+        return None
+    if without:
+        [name] = value.keys() & set(LIST_LABELS.values())
+        value = {**value, name: [label for label in value[name] if str(label["_id"]) not in without]}
+    return getattr(fo, value["_cls"]).from_dict(value)

@@ -18,7 +18,7 @@ from fiftyone_mobilesam.jobs.record import JobRecord, run_key
 from fiftyone_mobilesam.jobs.units import Settings, Unit, Units
 from fiftyone_mobilesam.jobs.writer import Writer
 from fiftyone_mobilesam.options import Options
-from mobilesam.errors import JobError
+from mobilesam.errors import FieldError, JobError
 from mobilesam.weights import load_state_dict, resolve, sha256_of_state
 
 logger = logging.getLogger("fiftyone.mobilesam")
@@ -39,6 +39,7 @@ def label(
     weights: str | Path = "mobile_sam.pt",
     precision: str = "fp32",
     max_pixels: int = MAX_PIXELS,
+    overwrite: bool = False,
     database_wait: float = DATABASE_WAIT,
     **options: Any,
 ) -> JobReport:
@@ -46,7 +47,8 @@ def label(
     call = {"prompt_field": prompt_field, "label_field": label_field, "job": job, "workers": workers}
     call |= {"devices": devices and list(devices), "output_dir": _absolute(output_dir)}
     call |= {"cache_dir": _absolute(cache_dir)}
-    call |= {"weights": str(weights), "precision": precision, "max_pixels": max_pixels, **options}
+    call |= {"weights": str(weights), "precision": precision, "max_pixels": max_pixels}
+    call |= {"overwrite": overwrite, **options}
     run_key(job)
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}.")
@@ -66,6 +68,11 @@ def label(
         cache_dir=call["cache_dir"],
     )
     units = Units(samples, label_field, parsed, wait=database_wait)
+    if not (overwrite or parsed.in_place) and (foreign := units.foreign()):
+        raise FieldError(
+            f"label_field must be new or a job's own, got {label_field!r}, where {foreign} of {len(units)} samples "
+            "have labels that no job wrote. Use another name, or pass overwrite=True to have them replaced."
+        )
     report = JobReport(job, units.root.name, label_field, total=len(units))
     patiently(units.declare, wait=database_wait)
     record = JobRecord(samples, report, call, wait=database_wait)

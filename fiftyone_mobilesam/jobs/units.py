@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import bson
@@ -20,8 +21,9 @@ from mobilesam import FieldError
 
 FINGERPRINT_VERSION = 1
 FETCHED_AT_ONCE = 16
+ASKED_AT_ONCE = 10_000  # ids in one query
 # What a job itself writes into prompts, in place, and what no mask depends on.
-JOURNAL = {"fingerprint": fo.StringField, "failed_prompts": fo.IntField}
+JOURNAL = {"fingerprint": fo.StringField, "failed_prompts": fo.IntField, "made_from": fo.DictField}
 NOT_PROMPTS = {"mask", "mask_path", *JOURNAL, *ATTRIBUTES}
 FOUND_ATTRIBUTES = ("predicted_iou", "stability_score")  # of what no prompt asked for
 
@@ -35,12 +37,14 @@ class Unit:
         filepath: of the image, or of the video.
         frame_number: in that video, from 1; None for an image.
         prompts: by field name, the labels as the database holds them.
+        kept: by prompt id, the labels of an earlier run that stay, as the database holds them.
     """
 
     id: str
     filepath: str
     frame_number: int | None
     prompts: dict[str, dict | None]
+    kept: dict[str, dict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,31 @@ class Settings:
     max_pixels: int
     cache_dir: str | None
 
-    def fingerprint(self, prompts: dict[str, dict | None]) -> str:
-        """Return what names the masks of these prompts: it changes exactly if one of them could."""
+    @cached_property
+    def digest(self) -> str:
+        """What names all that masks depend on but their prompts."""
         options = {name: value for name, value in asdict(self.options).items() if name != "on_error"}
         cached = self.cache_dir is not None  # embeddings are rounded then, wherever they are kept
         settings = [FINGERPRINT_VERSION, options, self.weights_sha256, self.precision, self.output_dir, cached]
-        return f"{_digest({'settings': settings})}-{_digest(_content(prompts))}"
+        return _digest({"settings": settings})
+
+    def fingerprint(self, prompts: dict[str, dict | None]) -> str:
+        """Return what names the masks of these prompts: it changes exactly if one of them could."""
+        return f"{self.digest}-{_digest(_content(prompts))}"
+
+
+def made_from(prompts: dict[str, dict | None]) -> dict[str, str]:
+    """Return what names each prompt's content, by its id; nothing of pairs of fields, or of fields of one label."""
+    return {str(label["_id"]): _digest(_content(label)) for label in single_prompts(prompts)}
+
+
+def single_prompts(prompts: dict[str, dict | None]) -> list[dict]:
+    """Return the labels that are a prompt each; none if there are pairs, or a field of one label."""
+    return _listed(next(iter(prompts.values()))) if len(prompts) == 1 else []
+
+
+def _listed(value: dict | None) -> list[dict]:
+    return next((value[name] for name in LIST_LABELS.values() if name in (value or {})), [])
 
 
 def _digest(content: dict) -> str:
@@ -154,7 +177,40 @@ class Units:
                 if nothing or labels.get("fingerprint") == settings.fingerprint(unit.prompts):
                     yield None, labels.get("failed_prompts", 0)
                 else:
-                    yield unit, 0
+                    yield replace(unit, kept=self._kept(unit, labels, settings)), 0
+
+    def foreign(self) -> int:
+        """Count the documents whose label field has labels that no job wrote."""
+        mine, counted = self.label_field, 0
+        for chunk in _chunks(self.keys, ASKED_AT_ONCE):
+            wanted = {
+                "_id": {"$in": [ObjectId(unit_id) for unit_id, _ in chunk]},
+                f"{mine}.detections.0": {"$exists": True},
+                f"{mine}.fingerprint": {"$exists": False},
+            }
+            counted += patiently(lambda wanted=wanted: self.collection.count_documents(wanted), wait=self.wait)
+        return counted
+
+    def _kept(self, unit: Unit, journal: dict, settings: Settings) -> dict[str, dict]:
+        """Return by prompt id the labels that stay though their document is stale.
+
+        Their prompts are what they were; and so are the settings, or somebody has accepted the mask in review.
+        """
+        if not (before := journal.get("made_from")):
+            return {}
+        now = made_from(unit.prompts)
+        if len(now) != len(single_prompts(unit.prompts)):  # ids that are not unique name nothing
+            return {}
+        same_settings = journal["fingerprint"].startswith(settings.digest)
+        stored = self._stored({unit.id: None}, ["detections"])[unit.id]
+        return {
+            prompt_id: label
+            for label in _listed(stored)
+            if (prompt_id := label.get("prompt_id")) in now
+            and before.get(prompt_id) == now[prompt_id]
+            and label.get("failure") is None
+            and (same_settings or label.get("review") == "accepted")
+        }
 
     def prompt_failures(self) -> Iterator[Failure]:
         """Yield each prompt that has a record with a reason in place of a mask."""

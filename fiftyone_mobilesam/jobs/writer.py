@@ -14,7 +14,7 @@ from pymongo.errors import BulkWriteError
 
 from fiftyone_mobilesam.jobs.database import patiently
 from fiftyone_mobilesam.jobs.engine import Record
-from fiftyone_mobilesam.jobs.units import Settings
+from fiftyone_mobilesam.jobs.units import JOURNAL, Settings
 from fiftyone_mobilesam.report import Failure
 from mobilesam.errors import JobError
 
@@ -91,16 +91,16 @@ class Writer:
         changes, filters = {field: labels}, None
         if self.settings.options.in_place and "detections" in labels:
             # A view may show some of the labels; the others stay as they are.
-            changes = {f"{field}.{name}": labels[name] for name in ("fingerprint", "failed_prompts")}
-            for number, detection in enumerate(labels["detections"]):
-                changes[f"{field}.detections.$[d{number}]"] = detection
-            filters = [{f"d{number}._id": detection["_id"]} for number, detection in enumerate(labels["detections"])]
+            changes = {f"{field}.{name}": labels[name] for name in JOURNAL}
+            made = [detection for detection in labels["detections"] if str(detection["_id"]) not in record.kept]
+            changes |= {f"{field}.detections.$[d{number}]": detection for number, detection in enumerate(made)}
+            filters = [{f"d{number}._id": detection["_id"]} for number, detection in enumerate(made)]
         changes["last_modified_at"] = datetime.now(timezone.utc)
         return UpdateOne({"_id": ObjectId(record.unit_id)}, {"$set": changes}, array_filters=filters or None)
 
 
-def write_masks(folder: Path, pngs: dict[str, bytes]) -> None:
-    """Make a unit's folder hold these files and nothing else; each is whole or not there.
+def write_masks(folder: Path, pngs: dict[str, bytes | None]) -> None:
+    """Make a unit's folder hold these files and nothing else; each is whole or not there. None: it stays as it is.
 
     Raises:
         JobError: the disk is full, or the folder cannot be written.
@@ -109,7 +109,8 @@ def write_masks(folder: Path, pngs: dict[str, bytes]) -> None:
         if pngs:
             folder.mkdir(parents=True, exist_ok=True)
         for name, content in pngs.items():
-            _replace(folder / name, content)
+            if content is not None:
+                _replace(folder / name, content)
         if folder.is_dir():
             for path in folder.iterdir():
                 if path.name not in pngs:

@@ -30,11 +30,13 @@ def masks(sam, photos, make_dataset):
 
 
 def wait_for_texts(page, *texts):
-    def seen():
-        text = page.browser.find_element("tag name", "body").text
-        return all(part in text for part in texts)
+    def shown():
+        return page.browser.find_element("tag name", "body").text
 
-    wait_for(seen, what=" and ".join(texts))
+    try:
+        wait_for(lambda: all(part in shown() for part in texts), what=" and ".join(texts))
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}; the page shows:\n{shown()}") from error
 
 
 def stored(dataset):

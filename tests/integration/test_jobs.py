@@ -14,6 +14,7 @@ from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, ellipse_mas
 
 import fiftyone_mobilesam as fom
 from fiftyone_mobilesam import cli
+from fiftyone_mobilesam.review import Review
 from mobilesam import CheckpointError, FieldError
 
 ODD_NAME = 'it\'s "quoted" ünï 像.png'
@@ -27,6 +28,10 @@ def label(samples, prompt_field="detections", label_field="masks", **keywords):
 def raw(samples, field="masks"):
     """Return a field of all samples as the database holds it."""
     return [doc.get(field) for doc in samples._root_dataset._sample_collection.find()]
+
+
+def decision_of(detection):
+    return detection.get_attribute_value("review", None)
 
 
 def counts(report):
@@ -68,6 +73,10 @@ def test_only_changed_prompts_are_redone_and_ids_stay(pair):
     assert pair.values("masks.detections.id") == before
     first, second = pair.first().masks.detections
     assert (first.mask == second.mask).all()
+    sample.detections.detections.pop(0)
+    sample.save()
+    assert counts(label(pair)) == (1, 2, 0)
+    assert pair.first().masks.detections == [second]
     sample.detections = fo.Detections()
     sample.save()
     assert counts(label(pair)) == (1, 2, 0)
@@ -81,12 +90,68 @@ def test_other_options_redo_all_and_ids_stay(pair):
     assert pair.values("masks.detections.id") == before
 
 
-def test_labels_that_others_wrote_are_redone(pair):
+def test_labels_that_were_emptied_are_made_again(pair):
     label(pair)
     sample = pair.first()
     sample["masks"] = fo.Detections()
     sample.save()
     assert counts(label(pair)) == (1, 2, 0)
+
+
+def test_labels_that_no_job_wrote_are_not_replaced_unless_asked_for(model, pair):
+    pair.limit(2).apply_model(model, label_field="masks", prompt_field="detections")
+    before = raw(pair)
+    with pytest.raises(FieldError, match=r"where 2 of 3 samples have labels that no job wrote.*overwrite=True"):
+        label(pair)
+    assert raw(pair) == before
+    assert not pair.list_runs()
+    assert counts(label(pair, overwrite=True)) == (3, 0, 0)
+    assert counts(label(pair)) == (0, 3, 0)
+
+
+@pytest.mark.parametrize("where", ["database", "disk", "in place"])
+def test_what_was_corrected_by_hand_stays_while_its_prompt_does(pair, tmp_path, where):
+    field = "detections" if where == "in place" else "masks"
+    options = {"disk": {"output_dir": tmp_path / "out"}, "in place": {"in_place": True}}.get(where, {})
+    label(pair, label_field=field, **options)
+    sample = pair.first()
+    corrected, other = sample[field].detections
+    if where == "disk":
+        Image.new("L", (8, 8), 255).save(corrected.mask_path)
+    else:
+        corrected.mask = np.ones((8, 8), dtype=bool)
+    sample.detections.detections[1].bounding_box = list(BOXES[0])
+    sample.save()
+    assert counts(label(pair, label_field=field, **options)) == (1, 2, 0)
+    kept, redone = pair.first()[field].detections
+    assert (kept.id, redone.id) == (corrected.id, other.id)
+    mask = np.asarray(Image.open(kept.mask_path)) if where == "disk" else kept.mask
+    assert mask.shape == (8, 8)
+    assert mask.all()
+    assert iou(full_mask(redone), ellipse_mask(*LEFT)) > 0.97
+    assert counts(label(pair, label_field=field, **options)) == (0, 3, 0)
+
+
+def test_an_accepted_mask_stays_with_other_options_and_a_rejected_one_does_not(pair):
+    label(pair)
+    review = Review(pair, "masks")
+    for mask, decision in zip(review.worst_first(), ("accepted", "rejected"), strict=False):
+        review.decide(review.load(mask), decision)
+    before = {d.id: d for sample in pair for d in sample.masks.detections}
+    [accepted] = [d.id for d in before.values() if decision_of(d) == "accepted"]
+    assert counts(label(pair, clip=False, confidence="predicted_iou")) == (3, 0, 0)
+    after = {d.id: d for sample in pair for d in sample.masks.detections}
+    assert after.keys() == before.keys()
+    assert after[accepted] == before[accepted]
+    others = [d for d in after.values() if d.id != accepted]
+    assert all(d.confidence == d["predicted_iou"] and decision_of(d) is None for d in others)
+    sample = pair.select_labels(ids=[accepted], fields="masks").first()
+    prompt_id = after[accepted]["prompt_id"]
+    [prompt] = [d for d in pair[sample.id].detections.detections if d.id == prompt_id]
+    pair.set_label_values("detections.detections.bounding_box", {prompt.id: list(BOXES[1])})
+    label(pair, clip=False, confidence="predicted_iou")
+    [redone] = [d for d in pair[sample.id].masks.detections if d.id == accepted]
+    assert decision_of(redone) is None
 
 
 def test_in_place_fills_what_a_view_shows(pair):
