@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
 
         return __version__
     if name == "label_coco":
-        from fiftyone_mobilesam.coco_job import label_coco
+        from fiftyone_mobilesam.coco.job import label_coco
 
         return label_coco
     if name == "propagate":

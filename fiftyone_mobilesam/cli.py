@@ -52,7 +52,7 @@ def label(args: argparse.Namespace) -> int:
             raise ValueError("--coco must go with --images and --out.")
         if len(args.device or []) > 1:
             raise ValueError(f"--device must be one with --coco, got {', '.join(args.device)}.")
-        from fiftyone_mobilesam.coco_job import label_coco
+        from fiftyone_mobilesam.coco.job import label_coco
 
         keywords |= {"device": args.device[0]} if args.device else {}
         return _report(args, lambda: label_coco(args.coco, args.images, args.out, **keywords))

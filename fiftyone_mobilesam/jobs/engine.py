@@ -14,7 +14,8 @@ from bson import ObjectId
 from PIL import Image
 
 from fiftyone_mobilesam import load_model
-from fiftyone_mobilesam.jobs.units import Settings, Unit, made_from
+from fiftyone_mobilesam.jobs.journal import made_from
+from fiftyone_mobilesam.jobs.units import Settings, Unit
 from fiftyone_mobilesam.loading import LoadedImage
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LIST_LABELS

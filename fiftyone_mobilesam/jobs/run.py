@@ -18,7 +18,7 @@ from fiftyone_mobilesam.jobs.record import JobRecord, run_key
 from fiftyone_mobilesam.jobs.units import Settings, Unit, Units
 from fiftyone_mobilesam.jobs.writer import Writer
 from fiftyone_mobilesam.options import Options
-from mobilesam.errors import FieldError, JobError
+from mobilesam.errors import JobError
 from mobilesam.weights import load_state_dict, resolve, sha256_of_state
 
 logger = logging.getLogger("fiftyone.mobilesam")
@@ -68,11 +68,8 @@ def label(
         cache_dir=call["cache_dir"],
     )
     units = Units(samples, label_field, parsed, wait=database_wait)
-    if not (overwrite or parsed.in_place) and (foreign := units.foreign()):
-        raise FieldError(
-            f"label_field must be new or a job's own, got {label_field!r}, where {foreign} of {len(units)} samples "
-            "have labels that no job wrote. Use another name, or pass overwrite=True to have them replaced."
-        )
+    if not (overwrite or parsed.in_place):
+        units.check_owner()
     report = JobReport(job, units.root.name, label_field, total=len(units))
     patiently(units.declare, wait=database_wait)
     record = JobRecord(samples, report, call, wait=database_wait)

@@ -1,18 +1,17 @@
 """Which documents of a dataset a job labels, sample by sample or frame by frame, and what is up to date already."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import bson
 import fiftyone as fo
 from bson import ObjectId
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam.fields import FRAMES, Target
 from fiftyone_mobilesam.jobs.database import patiently
+from fiftyone_mobilesam.jobs.journal import JOURNAL, check_owner, digest, digest_of_prompts, kept_labels
 from fiftyone_mobilesam.labels import ATTRIBUTES
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LIST_LABELS
@@ -21,10 +20,6 @@ from mobilesam import FieldError
 
 FINGERPRINT_VERSION = 1
 FETCHED_AT_ONCE = 16
-ASKED_AT_ONCE = 10_000  # ids in one query
-# What a job itself writes into prompts, in place, and what no mask depends on.
-JOURNAL = {"fingerprint": fo.StringField, "failed_prompts": fo.IntField, "made_from": fo.DictField}
-NOT_PROMPTS = {"mask", "mask_path", *JOURNAL, *ATTRIBUTES}
 FOUND_ATTRIBUTES = ("predicted_iou", "stability_score")  # of what no prompt asked for
 
 
@@ -77,36 +72,11 @@ class Settings:
         options = {name: value for name, value in asdict(self.options).items() if name != "on_error"}
         cached = self.cache_dir is not None  # embeddings are rounded then, wherever they are kept
         settings = [FINGERPRINT_VERSION, options, self.weights_sha256, self.precision, self.output_dir, cached]
-        return _digest({"settings": settings})
+        return digest(settings)
 
     def fingerprint(self, prompts: dict[str, dict | None]) -> str:
         """Return what names the masks of these prompts: it changes exactly if one of them could."""
-        return f"{self.digest}-{_digest(_content(prompts))}"
-
-
-def made_from(prompts: dict[str, dict | None]) -> dict[str, str]:
-    """Return what names each prompt's content, by its id; nothing of pairs of fields, or of fields of one label."""
-    return {str(label["_id"]): _digest(_content(label)) for label in single_prompts(prompts)}
-
-
-def single_prompts(prompts: dict[str, dict | None]) -> list[dict]:
-    """Return the labels that are a prompt each; none if there are pairs, or a field of one label."""
-    return _listed(next(iter(prompts.values()))) if len(prompts) == 1 else []
-
-
-def _listed(value: dict | None) -> list[dict]:
-    return next((value[name] for name in LIST_LABELS.values() if name in (value or {})), [])
-
-
-def _digest(content: dict) -> str:
-    return hashlib.sha256(bson.encode(content)).hexdigest()[:24]
-
-
-def _content(value: Any) -> Any:
-    """Return a label's content without what a job writes into it, in an order that does not depend on its history."""
-    if isinstance(value, dict):
-        return {k: _content(v) for k, v in sorted(value.items()) if k not in NOT_PROMPTS and v is not None}
-    return [_content(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return f"{self.digest}-{digest_of_prompts(prompts)}"
 
 
 class Units:
@@ -179,38 +149,22 @@ class Units:
                 else:
                     yield replace(unit, kept=self._kept(unit, labels, settings)), 0
 
-    def foreign(self) -> int:
-        """Count the documents whose label field has labels that no job wrote."""
-        mine, counted = self.label_field, 0
-        for chunk in _chunks(self.keys, ASKED_AT_ONCE):
-            wanted = {
-                "_id": {"$in": [ObjectId(unit_id) for unit_id, _ in chunk]},
-                f"{mine}.detections.0": {"$exists": True},
-                f"{mine}.fingerprint": {"$exists": False},
-            }
-            counted += patiently(lambda wanted=wanted: self.collection.count_documents(wanted), wait=self.wait)
-        return counted
+    def check_owner(self) -> None:
+        """Check that no labels but a job's own will be replaced.
+
+        Raises:
+            FieldError: there are others.
+        """
+        ids = [unit_id for unit_id, _ in self.keys]
+        patiently(lambda: check_owner(self.collection, ids, self.label_field), wait=self.wait)
 
     def _kept(self, unit: Unit, journal: dict, settings: Settings) -> dict[str, dict]:
-        """Return by prompt id the labels that stay though their document is stale.
-
-        Their prompts are what they were; and so are the settings, or somebody has accepted the mask in review.
-        """
-        if not (before := journal.get("made_from")):
+        """Return by prompt id the labels that stay though their document is stale."""
+        if not journal.get("made_from"):
             return {}
-        now = made_from(unit.prompts)
-        if len(now) != len(single_prompts(unit.prompts)):  # ids that are not unique name nothing
-            return {}
+        stored = self._stored({unit.id: None}, ["detections"]).get(unit.id) or {}
         same_settings = journal["fingerprint"].startswith(settings.digest)
-        stored = self._stored({unit.id: None}, ["detections"])[unit.id]
-        return {
-            prompt_id: label
-            for label in _listed(stored)
-            if (prompt_id := label.get("prompt_id")) in now
-            and before.get(prompt_id) == now[prompt_id]
-            and label.get("failure") is None
-            and (same_settings or label.get("review") == "accepted")
-        }
+        return kept_labels(unit.prompts, journal | stored, same_settings=same_settings)
 
     def prompt_failures(self) -> Iterator[Failure]:
         """Yield each prompt that has a record with a reason in place of a mask."""

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fiftyone_mobilesam.coco_file import CocoFile, prompt_of
+from fiftyone_mobilesam.coco.file import CocoFile, prompt_of
 from fiftyone_mobilesam.segmenter import PlainPrompt, digest
 from mobilesam import FieldError, MissingPackageError
 

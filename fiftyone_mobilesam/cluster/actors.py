@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_mobilesam.manifest import Row, require
+from fiftyone_mobilesam.cluster.manifest import Row, require
 from fiftyone_mobilesam.segmenter import Segmenter, digest
 from mobilesam.weights import resolve, sha256_of
 

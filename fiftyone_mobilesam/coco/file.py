@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_mobilesam.json_items import read_items
+from fiftyone_mobilesam.coco.items import read_items
 from fiftyone_mobilesam.segmenter import PlainPrompt
 from mobilesam import AnnotationError
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fiftyone_mobilesam.coco_file import NO_IMAGE, CocoFile, prompt_of
-from fiftyone_mobilesam.coco_journal import Journal
-from fiftyone_mobilesam.coco_output import CocoReport, write_output
+from fiftyone_mobilesam.coco.file import NO_IMAGE, CocoFile, prompt_of
+from fiftyone_mobilesam.coco.journal import Journal
+from fiftyone_mobilesam.coco.output import CocoReport, write_output
 from fiftyone_mobilesam.segmenter import PlainPrompt, Record, Segmenter, digest, failed
 
 logger = logging.getLogger(__name__)

@@ -1,5 +1,6 @@
 """Ray Data's actors make the records of a plain run, a killed actor included. Takes some minutes."""
 
+import functools
 import json
 import os
 import signal
@@ -14,9 +15,15 @@ from PIL import Image
 from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, keypoints
 
 from fiftyone_mobilesam import label_coco
-from fiftyone_mobilesam.manifest import write_coco_manifest, write_manifest
-from fiftyone_mobilesam.merge import merge_coco, merge_into_dataset
-from fiftyone_mobilesam.ray_job import Worker, label_manifest, read, read_shards
+from fiftyone_mobilesam.cluster import (
+    label_manifest,
+    merge_coco,
+    merge_into_dataset,
+    write_coco_manifest,
+    write_manifest,
+)
+from fiftyone_mobilesam.cluster.actors import Worker, read, read_shards
+from fiftyone_mobilesam.review import Review
 from fiftyone_mobilesam.segmenter import Segmenter
 from mobilesam import FieldError
 
@@ -70,25 +77,37 @@ def kill_a_worker(shards, killed):
             return
 
 
-def test_actors_make_what_a_plain_run_makes_though_one_is_killed(cluster, coco):
-    folder = coco.parent
-    label_coco(coco, folder, folder / "plain.json", progress=False, **SETTINGS)
-    assert write_coco_manifest(coco, folder, folder / "manifest.parquet", images_per_shard=2) == 12
+def check_records_are_those_of_a_plain_run(coco, images, folder, *, images_per_shard):
+    """Run both, one of two actors being killed after the first shard, and compare; return the report."""
+    label_coco(coco, images, folder / "plain.json", progress=False, **SETTINGS)
+    count = write_coco_manifest(coco, images, folder / "manifest.parquet", images_per_shard=images_per_shard)
     killed = []
     killer = threading.Thread(target=kill_a_worker, args=(folder / "ray" / "shards", killed), daemon=True)
     killer.start()
-    assert label_manifest(folder / "manifest.parquet", folder / "ray", actors=2, **SETTINGS) == 12
+    assert label_manifest(folder / "manifest.parquet", folder / "ray", actors=2, **SETTINGS) == count
     killer.join()
-    assert killed == [1]  # shards that were there, of 6
+    assert killed == [1]  # shards that were there
     report = merge_coco(coco, folder / "ray", folder / "ray.json")
     plain, merged = (json.loads((folder / name).read_text()) for name in ("plain.json", "ray.json"))
-    assert report.failed == 2
     for a, b in zip(plain["annotations"], merged["annotations"], strict=True):
         if a["failure"] is not None and "missing.png" in a["failure"]:
             a["failure"] = b["failure"] = None
         assert {**b, "predicted_iou": a["predicted_iou"], "stability_score": a["stability_score"]} == a
         assert b["predicted_iou"] == pytest.approx(a["predicted_iou"], abs=1e-5)
         assert b["stability_score"] == pytest.approx(a["stability_score"], abs=1e-5)
+    return report
+
+
+def test_50_coco_images_with_two_actors_of_which_one_is_killed(cluster, coco50, tmp_path):
+    report = check_records_are_those_of_a_plain_run(
+        coco50 / "instances.json", coco50 / "images", tmp_path, images_per_shard=5
+    )
+    assert (report.annotations, report.masks) == (470, 470)
+
+
+def test_actors_make_what_a_plain_run_makes_though_one_is_killed(cluster, coco):
+    folder = coco.parent
+    assert check_records_are_those_of_a_plain_run(coco, folder, folder, images_per_shard=2).failed == 2
 
     # Again: what is missing is done, and nothing else. Other options want another folder.
     assert label_manifest(folder / "manifest.parquet", folder / "ray", **SETTINGS) == 0
@@ -109,9 +128,11 @@ def plain(label) -> str:
     return repr({key: round(value, 5) if isinstance(value, float) else value for key, value in found.items()})
 
 
-def label_here(manifest, out):
+def label_here(manifest, out, **options):
     """Do in this process what an actor does."""
-    Worker(str(manifest), str(out), **SETTINGS)({"group": np.arange(parquet.read_metadata(manifest).num_row_groups)})
+    Worker(str(manifest), str(out), **SETTINGS, **options)(
+        {"group": np.arange(parquet.read_metadata(manifest).num_row_groups)}
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"box": "prompt"}, {"confidence": "predicted_iou"}])
@@ -170,6 +191,48 @@ def test_what_has_changed_since_is_not_merged(make_dataset, tmp_path):
     report = merge_into_dataset(dataset, tmp_path / "out", prompt_field="boxes", label_field="boxes", in_place=True)
     assert (report.masks, report.failed) == (2, [])
     assert all(sample.boxes.detections[0].mask is not None for sample in dataset)
+
+
+def test_what_was_merged_is_not_merged_over(make_dataset, tmp_path):
+    boxes = ellipse_box(*LEFT), ellipse_box(*RIGHT)
+    dataset = make_dataset({"boxes": detections(*boxes)}, {"boxes": detections(*boxes)})
+    how = {"prompt_field": "boxes", "label_field": "masks"}
+    merge = functools.partial(merge_into_dataset, dataset, **how)
+    write_manifest(dataset, tmp_path / "manifest.parquet", prompt_field="boxes")
+    label_here(tmp_path / "manifest.parquet", tmp_path / "first")
+    label_here(tmp_path / "manifest.parquet", tmp_path / "second", multimask_output=True)
+    dataset.clone_sample_field("boxes", "masks")
+    with pytest.raises(FieldError, match="2 of 2 samples have labels that no job wrote"):
+        merge(tmp_path / "first")
+    assert merge(tmp_path / "first", overwrite=True).masks == 4
+    sample = dataset.first()
+    sample.masks.detections[0].mask = np.ones((8, 8), dtype=bool)
+    sample.save()
+    review = Review(dataset, "masks")
+    accepted = next(mask for mask in review.worst_first() if mask.label_id == sample.masks.detections[1].id)
+    review.decide(review.load(accepted), "accepted")
+    before = list(dataset._sample_collection.find())
+    report = merge(tmp_path / "first")  # the same shards again: nothing changes
+    assert (report.masks, report.failed) == (4, [])
+    assert list(dataset._sample_collection.find()) == before
+    assert merge(tmp_path / "second").masks == 4  # shards of another run: what was accepted stays
+    dataset.reload()
+    corrected, kept = dataset.first().masks.detections
+    assert corrected.mask.shape != (8, 8)
+    assert (kept["review"], kept.id) == ("accepted", accepted.label_id)
+    assert (kept.mask == sample.masks.detections[1].mask).all()
+
+
+def test_merging_twice_in_place_changes_nothing(make_dataset, tmp_path):
+    dataset = make_dataset({"boxes": detections([0.123, 0.211, 0.3131, 0.583])})
+    write_manifest(dataset, tmp_path / "manifest.parquet", prompt_field="boxes")
+    label_here(tmp_path / "manifest.parquet", tmp_path / "out")
+    for _ in range(2):
+        how = {"prompt_field": "boxes", "label_field": "boxes", "in_place": True}
+        report = merge_into_dataset(dataset, tmp_path / "out", **how)
+        assert (report.masks, report.failed) == (1, [])
+        documents = list(dataset._sample_collection.find())
+    assert list(dataset._sample_collection.find()) == documents
 
 
 def test_wrong_input_is_an_error_before_anything_is_done(make_dataset, tmp_path):

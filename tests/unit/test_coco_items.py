@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fiftyone_mobilesam import json_items
+from fiftyone_mobilesam.coco import items
 from mobilesam import AnnotationError
 
 OBJECT = {
@@ -18,7 +18,7 @@ OBJECT = {
 
 def read(path, lists=("a", "empty", "list")):
     found, raw = {}, path.read_bytes()
-    for item in json_items.read_items(path, lists):
+    for item in items.read_items(path, lists):
         assert raw[item.offset : item.offset + len(item.text)] == item.text
         if item.kind == "start":
             found[item.key] = []
@@ -32,7 +32,7 @@ def read(path, lists=("a", "empty", "list")):
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1 << 20])
 @pytest.mark.parametrize("style", [{}, {"indent": 1}, {"ensure_ascii": False}, {"separators": (",", ":")}])
 def test_items_are_those_of_json(tmp_path, monkeypatch, chunk, style):
-    monkeypatch.setattr(json_items, "CHUNK", chunk)
+    monkeypatch.setattr(items, "CHUNK", chunk)
     path = tmp_path / "a.json"
     for value in ({}, OBJECT):
         path.write_bytes(json.dumps(value, **style).encode())
@@ -60,4 +60,4 @@ def test_deep_nesting_and_a_missing_file_are_errors(tmp_path):
     (tmp_path / "a.json").write_bytes(b'{"a": ' + b"[" * 100_000)
     for name in ("a.json", "missing.json"):
         with pytest.raises(AnnotationError, match=name):
-            list(json_items.read_items(tmp_path / name, ()))
+            list(items.read_items(tmp_path / name, ()))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_mobilesam.coco_file import NO_IMAGE, CocoFile
+from fiftyone_mobilesam.coco.file import NO_IMAGE, CocoFile
 from fiftyone_mobilesam.report import SHOWN
 from fiftyone_mobilesam.segmenter import Record
 from mobilesam import rle
