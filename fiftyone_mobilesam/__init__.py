@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     import fiftyone as fo
     from fiftyone.core.collections import SampleCollection
 
+    from fiftyone_mobilesam.export.report import ExportReport
     from fiftyone_mobilesam.jobs.progress import JobReport
     from fiftyone_mobilesam.zoo import MobileSAMModel
     from mobilesam import Results
 
-__all__ = ["__version__", "label", "label_coco", "load_model", "propagate", "to_detections"]
+__all__ = ["__version__", "export_masks", "label", "label_coco", "load_model", "propagate", "to_detections"]
 
 
 def __getattr__(name: str) -> Any:
@@ -122,6 +123,35 @@ def label(
     from fiftyone_mobilesam.jobs.run import label as run
 
     return run(samples, prompt_field, label_field, **keywords)
+
+
+def export_masks(
+    samples: "SampleCollection", label_field: str, out: str | Path, *, format: str = "coco"
+) -> "ExportReport":
+    """Write the masks of a field into files that others read. Memory holds one sample at a time.
+
+    Every label of the field is a mask in the output or is listed in the report with a reason. Masks may be in the
+    database or on disk. The same labels give the same bytes.
+
+    Args:
+        samples: a dataset or view of images.
+        label_field: field of Detections.
+        out: file for COCO, folder for YOLO. `<out>.report.json` beside it has the report.
+        format: "coco" for run lengths, which lose nothing; "coco-polygons" for polygons along the edges of the pixels,
+            one a part, with holes joined to it by cuts without width: `pycocotools` draws the same mask; "yolo" for one
+            outline a mask, parts joined and holes filled, with links to the images and `data.yaml`, ready for training.
+
+    Returns:
+        Counts in and out, failures, and for polygons parts, holes and area, in and out.
+
+    Raises:
+        FieldError: no field of Detections, or not of images.
+        OSError: the output cannot be written.
+        ValueError: another format.
+    """
+    from fiftyone_mobilesam.export.run import export_masks as run
+
+    return run(samples, label_field, out, format=format)
 
 
 def to_detections(result: "Results") -> "fo.Detections":

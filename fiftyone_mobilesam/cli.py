@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import fiftyone as fo
+    from fiftyone.core.collections import SampleCollection
 
 OK, SOME_FAILED, USAGE = 0, 1, 2
 EPILOG = """examples:
@@ -22,8 +22,12 @@ EPILOG = """examples:
   fiftyone-mobilesam status nightly
   fiftyone-mobilesam resume nightly
   fiftyone-mobilesam failures nightly --export failures.csv
+  fiftyone-mobilesam export --dataset NAME --label-field masks --format yolo --out training/
 The same `label` command again does only what is missing.
 """
+ONLY_FOR_DATASETS = ("prompt_field", "label_field", "view", "group_slice", "output_dir", "overwrite")
+KEYWORDS = ("job", "workers", "weights", "precision", "cache_dir", "max_pixels")
+KEYWORDS += ("prompt_field", "label_field", "output_dir", "overwrite")
 COLUMNS = ("sample_id", "prompt_id", "filepath", "reason")
 
 
@@ -37,15 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return SOME_FAILED
-    except (MobileSamError, OSError, ValueError) as error:
+    except (MobileSamError, OSError, TypeError, ValueError) as error:  # TypeError: an option that does not exist
         print(f"error: {error}", file=sys.stderr)
         return USAGE
 
 
 def label(args: argparse.Namespace) -> int:
     """Make masks for a dataset, or for a COCO file; again to do what is missing."""
-    names = ("job", "workers", "weights", "precision", "cache_dir", "max_pixels", "overwrite")
-    given = {name: getattr(args, name) for name in names}
+    _refuse(args, ("images", "out") if args.dataset else ONLY_FOR_DATASETS, "dataset" if args.dataset else "coco")
+    given = {name: getattr(args, name) for name in KEYWORDS}
     keywords = {name: value for name, value in given.items() if value is not None} | dict(args.option)
     if args.coco:
         if not (args.images and args.out):
@@ -57,14 +61,8 @@ def label(args: argparse.Namespace) -> int:
         keywords |= {"device": args.device[0]} if args.device else {}
         return _report(args, lambda: label_coco(args.coco, args.images, args.out, **keywords))
     keywords |= {"devices": args.device} if args.device else {}
-    keywords |= {"label_field": args.label_field, "prompt_field": args.prompt_field, "output_dir": args.output_dir}
     with _fiftyone() as fo:
-        samples = _dataset(fo, args.dataset)
-        if args.view:
-            samples = samples.load_saved_view(args.view)
-        if args.group_slice:
-            samples = samples.select_group_slices(args.group_slice)
-        return _label(args, samples, keywords)
+        return _label(args, _samples(fo, args), keywords)
 
 
 def resume(args: argparse.Namespace) -> int:
@@ -101,6 +99,16 @@ def failures(args: argparse.Namespace) -> int:
         writer.writeheader()
         writer.writerows(rows)
     return OK
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write the masks of a field as COCO or YOLO."""
+    with _fiftyone() as fo:
+        from fiftyone_mobilesam import export_masks
+
+        report = export_masks(_samples(fo, args), args.label_field or "masks", args.out, format=args.format)
+    print(report)
+    return OK if report.ok else SOME_FAILED
 
 
 def _label(args: argparse.Namespace, samples: Any, keywords: dict[str, Any]) -> int:
@@ -145,10 +153,20 @@ def _stdout() -> Any:
     yield sys.stdout
 
 
-def _dataset(fo: Any, name: str) -> "fo.Dataset":
-    if not fo.dataset_exists(name):
-        raise ValueError(f"--dataset must be one of {', '.join(fo.list_datasets()) or 'none'}, got {name!r}.")
-    return fo.load_dataset(name)
+def _samples(fo: Any, args: argparse.Namespace) -> "SampleCollection":
+    """Return the dataset that is named, or its saved view, or its slices."""
+    if not fo.dataset_exists(args.dataset):
+        raise ValueError(f"--dataset must be one of {', '.join(fo.list_datasets()) or 'none'}, got {args.dataset!r}.")
+    samples = fo.load_dataset(args.dataset)
+    if args.view:
+        samples = samples.load_saved_view(args.view)
+    return samples.select_group_slices(args.group_slice) if args.group_slice else samples
+
+
+def _refuse(args: argparse.Namespace, names: Sequence[str], source: str) -> None:
+    """Check that options that mean nothing here are not given."""
+    if given := [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]:
+        raise ValueError(f"{', '.join(given)} must be left out with --{source}: it means nothing there.")
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -180,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--images", metavar="DIR", help="the images of --coco")
     command.add_argument("--out", metavar="FILE", help="the COCO file to write")
     command.add_argument("--prompt-field", metavar="FIELD", help="labels to prompt with; default: segment everything")
-    command.add_argument("--label-field", metavar="FIELD", default="masks", help="where masks go; default: masks")
+    command.add_argument("--label-field", metavar="FIELD", help="where masks go; default: masks")
     command.add_argument("--job", metavar="NAME", help="name of the job; default: label")
     command.add_argument("--view", metavar="NAME", help="a saved view of the dataset")
     command.add_argument("--group-slice", metavar="NAME", action="append", help="default: all slices of images")
@@ -198,6 +216,13 @@ def _parser() -> argparse.ArgumentParser:
         "--option", action="append", default=[], type=_option, metavar="NAME=VALUE", help="such as clip=False"
     )
     command.add_argument("--json", metavar="FILE", help="write the report")
+    command = add("export", export)
+    command.add_argument("--dataset", metavar="NAME", required=True)
+    command.add_argument("--label-field", metavar="FIELD", help="where the masks are; default: masks")
+    command.add_argument("--format", choices=("coco", "coco-polygons", "yolo"), default="coco")
+    command.add_argument("--out", metavar="PATH", required=True, help="file for COCO, folder for YOLO")
+    command.add_argument("--view", metavar="NAME", help="a saved view of the dataset")
+    command.add_argument("--group-slice", metavar="NAME", action="append", help="of a dataset of groups")
     for name, run in (("resume", resume), ("status", status), ("failures", failures)):
         command = add(name, run)
         command.add_argument("job", metavar="JOB")

@@ -1,6 +1,7 @@
 """Pixels from files, arrays, PIL images and tensors: always (H, W, 3) uint8 RGB, the right way up."""
 
 import glob
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,20 @@ def read_image(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray
     array = _read(path, max_pixels)
     _check_size(path, array.shape[1::-1], max_pixels)
     return array
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return the size (H, W) that `read_image` would give, from the file's header where that says it.
+
+    Raises:
+        ImageError: the file is missing or not an image.
+    """
+    try:
+        with _open(path, max_pixels=sys.maxsize) as image:
+            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+            return image.size if turned else image.size[::-1]
+    except Exception:  # the whole file may be readable all the same, or say better why it is not
+        return read_image(path).shape[:2]
 
 
 def to_rgb(image: Any, *, array_format: str = "RGB") -> np.ndarray:

@@ -51,6 +51,13 @@ def rings(mask: np.ndarray) -> tuple[list[np.ndarray], int]:
     return polygons, sum(len(part["holes"]) for part in found)
 
 
+def filled(polygon: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+    """Draw a polygon (K, 2) through the centres of pixels, as YOLO's loaders do: (H, W) bool."""
+    canvas = np.zeros(hw, dtype=np.uint8)
+    cv2.fillPoly(canvas, [np.rint(polygon).astype(np.int32)], 1)
+    return canvas.astype(bool)
+
+
 def polygon_area(polygon: np.ndarray) -> float:
     """Return the area inside a polygon (K, 2)."""
     x, y = polygon.astype(np.float64).T

@@ -6,38 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fiftyone_mobilesam.coco.file import NO_IMAGE, CocoFile
+from fiftyone_mobilesam.polygon_loss import PolygonLoss, coco_polygons
 from fiftyone_mobilesam.report import SHOWN
 from fiftyone_mobilesam.segmenter import Record
 from mobilesam import rle
-from mobilesam.polygons import polygon_area, rings
 
 FAILURES_LISTED = 1000
-
-
-@dataclass
-class PolygonLoss:
-    """What became of the masks that were written as polygons.
-
-    Attributes:
-        masks_in: masks that were made.
-        masks_out: masks that were written.
-        parts: polygons, one for each part of a mask.
-        holes: holes, each joined to its part's outline by a cut without width.
-        area_in: pixels of the masks.
-        area_out: area of the polygons.
-        largest_area_error: of one mask, as a share of its area.
-    """
-
-    masks_in: int = 0
-    masks_out: int = 0
-    parts: int = 0
-    holes: int = 0
-    area_in: int = 0
-    area_out: float = 0.0
-    largest_area_error: float = 0.0
 
 
 @dataclass
@@ -94,10 +69,7 @@ class CocoReport:
         ):
             lines += [f"  {count} annotations {what}."] if count else []
         if (loss := self.polygons) is not None:
-            lines.append(
-                f"  Polygons: {loss.masks_in} masks in, {loss.masks_out} out, {loss.parts} parts, {loss.holes} holes, "
-                f"area {loss.area_in} px in, {loss.area_out:.0f} out, at most {loss.largest_area_error:.2%} off."
-            )
+            lines.append(f"  {loss}")
         lines += [f"  annotation {f['id']} (image {f['image_id']}): {f['reason']}" for f in self.failures[:SHOWN]]
         if self.failed > SHOWN:
             lines.append(f"  ... and {self.failed - SHOWN} more, with their reasons in the output")
@@ -168,13 +140,4 @@ def _polygons(record: Record, loss: PolygonLoss) -> list[list[float]]:
     """Return a record's mask as COCO polygons, and book what that loses."""
     x, y, width, height = record["bbox"]
     mask = rle.decode(record["segmentation"])[y : y + height, x : x + width]
-    polygons, holes = rings(mask)
-    area = sum(polygon_area(polygon) for polygon in polygons)
-    loss.masks_in += 1
-    loss.masks_out += bool(polygons)
-    loss.parts += len(polygons)
-    loss.holes += holes
-    loss.area_in += record["area"]
-    loss.area_out += area
-    loss.largest_area_error = max(loss.largest_area_error, abs(area - record["area"]) / record["area"])
-    return [np.add(polygon, (x, y)).ravel().tolist() for polygon in polygons]
+    return coco_polygons(mask, (x, y), loss)

@@ -436,7 +436,14 @@ def test_a_job_on_a_view_resumes_on_it(pair, capsys):
 
 @pytest.mark.parametrize(
     "words",
-    [["label", "--dataset", "is not there"], ["status", "is_not_there"], ["label", "--coco", "a.json"]],
+    [
+        ["label", "--dataset", "is not there"],
+        ["status", "is_not_there"],
+        ["label", "--coco", "a.json"],
+        ["label", "--coco", "a.json", "--images", "b", "--out", "c", "--prompt-field", "boxes"],
+        ["label", "--coco", "a.json", "--images", "b", "--out", "c", "--option", "clipp=1"],
+        ["label", "--dataset", "a", "--out", "c"],
+    ],
 )
 def test_wrong_usage_of_the_command(words, capsys):
     assert cli.main(words) == 2

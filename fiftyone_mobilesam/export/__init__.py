@@ -1,0 +1,1 @@
+"""Masks of a dataset in files that others read: COCO and YOLO. `run.export_masks` is the entry."""

@@ -1,0 +1,127 @@
+"""The masks of a field, sample by sample, on whole pixels of their images."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+from fiftyone.core.collections import SampleCollection
+from PIL import Image
+
+from fiftyone_mobilesam.prompts import single_labels
+from mobilesam.images import image_size
+
+NO_MASK = "The label has no mask."
+UNNAMED = "object"
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedMask:
+    """A label and its mask.
+
+    Attributes:
+        label: as it is in the dataset.
+        mask: (h, w) bool with at least one pixel; None if there is none.
+        corner: `(x0, y0)` of the mask in the image.
+        failure: why there is no mask.
+    """
+
+    label: fo.Detection
+    mask: np.ndarray | None = None
+    corner: tuple[int, int] = (0, 0)
+    failure: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedImage:
+    """A sample and its masks.
+
+    Attributes:
+        id: of the sample.
+        filepath: of its image.
+        name: of the image, relative to the folder that holds all of them, with "/".
+        original_hw: size of the image, None if it cannot be read.
+        masks: one a label, in order.
+    """
+
+    id: str
+    filepath: str
+    name: str
+    original_hw: tuple[int, int] | None
+    masks: list[ExportedMask]
+
+
+def exported_images(samples: SampleCollection, label_field: str) -> Iterator[ExportedImage]:
+    """Yield the samples of a collection of images in order."""
+    folder = common_folder(samples)
+    for sample in samples.select_fields([label_field, "metadata"]).iter_samples():
+        try:
+            original_hw, failure = image_size(sample.filepath), None
+        except Exception as error:
+            original_hw, failure = _size_in_metadata(sample), str(error)
+        labels = single_labels(sample[label_field])
+        masks = [
+            ExportedMask(label, failure=failure) if original_hw is None else exported_mask(label, original_hw)
+            for label in labels
+        ]
+        name = Path(os.path.relpath(sample.filepath, folder)).as_posix()
+        yield ExportedImage(sample.id, sample.filepath, name, original_hw, masks)
+
+
+def exported_mask(label: fo.Detection, original_hw: tuple[int, int]) -> ExportedMask:
+    """Put a label's mask on the pixels of its box, as FiftyOne paints it; what lies outside the image is cut off."""
+    try:
+        mask = label.get_mask()
+        if mask is None:
+            return ExportedMask(label, failure=label.get_attribute_value("failure", None) or NO_MASK)
+        x0, y0, x1, y1 = _pixels(label.bounding_box, original_hw)
+        mask = np.asarray(mask) > 0
+        if mask.shape != (y1 - y0, x1 - x0):
+            size = (max(1, x1 - x0), max(1, y1 - y0))
+            mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+        left, top = max(0, -x0), max(0, -y0)
+        mask = mask[top : max(0, original_hw[0] - y0), left : max(0, original_hw[1] - x0)]
+    except Exception as error:
+        return ExportedMask(label, failure=f"mask must be readable, got {type(error).__name__}: {error}.")
+    if not mask.any():
+        return ExportedMask(label, failure="The mask has no pixel in the image.")
+    return ExportedMask(label, mask, (x0 + left, y0 + top))
+
+
+def common_folder(samples: SampleCollection) -> str:
+    """Return the folder that holds all images of a collection."""
+    return os.path.commonpath({os.path.dirname(path) for path in samples.values("filepath")} or {os.curdir})
+
+
+def class_of(label: fo.Detection) -> str:
+    """Return the class of a label."""
+    return label.label or UNNAMED
+
+
+def attributes(label: fo.Detection) -> dict[str, Any]:
+    """Return what a label has besides box and mask, as far as JSON can hold it."""
+    kept = {name: value for name, value in label.iter_attributes() if name not in ("failure", "instance")}
+    kept |= {"score": label.confidence, "index": label.index, "tags": list(label.tags) or None}
+    return {name: value for name, value in kept.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, (bool, int, str)) or (isinstance(value, list) and all(map(_is_plain, value)))
+
+
+def _pixels(box: list[float], original_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return a relative box in whole pixels by truncation, as FiftyOne does; ours come out exactly."""
+    height, width = original_hw
+    x, y, w, h = box
+    return int(width * x), int(height * y), int(width * (x + w)), int(height * (y + h))
+
+
+def _size_in_metadata(sample: fo.Sample) -> tuple[int, int] | None:
+    size = sample.metadata and (sample.metadata.height, sample.metadata.width)
+    return size if size and all(size) else None
