@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fiftyone_mobilesam.zoo import MobileSAMModel
     from mobilesam import Results
 
-__all__ = ["__version__", "export_masks", "label", "label_coco", "load_model", "propagate", "to_detections"]
+__all__ = ["__version__", "export_masks", "label", "label_coco", "load_model", "to_detections"]
 
 
 def __getattr__(name: str) -> Any:
@@ -31,10 +31,6 @@ def __getattr__(name: str) -> Any:
         from fiftyone_mobilesam.coco.job import label_coco
 
         return label_coco
-    if name == "propagate":
-        from fiftyone_mobilesam.propagation import propagate
-
-        return propagate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -110,6 +106,11 @@ def label(
             max_pixels: images of more pixels are failures. Default: 178,956,970, where Pillow suspects an attack.
             overwrite: whether labels in `label_field` that no job wrote may be replaced. Default: FieldError.
             database_wait: seconds to wait for a database that is away. Default: 600.
+            propagate: whether to carry each labeled object on through the frames of its video, or through the images
+                in order; of `dataset.group_by("scene", order_by="number")` each group, and of a dataset of groups the
+                slices of each. Labels of a track share `index` and `instance`. A later prompt with the same one
+                corrects the track. What was begun is done again from its first image. In one process.
+            drift: when a track ends: a `mobilesam.propagation.Drift`, or its settings by name.
 
     Returns:
         What was done, what was up to date, and what failed, with reasons; a failed sample is tried again at the next

@@ -25,9 +25,9 @@ EPILOG = """examples:
   fiftyone-mobilesam export --dataset NAME --label-field masks --format yolo --out training/
 The same `label` command again does only what is missing.
 """
-ONLY_FOR_DATASETS = ("prompt_field", "label_field", "view", "group_slice", "output_dir", "overwrite")
+ONLY_FOR_DATASETS = ("prompt_field", "label_field", "view", "group_slice", "output_dir", "overwrite", "propagate")
 KEYWORDS = ("job", "workers", "weights", "precision", "cache_dir", "max_pixels")
-KEYWORDS += ("prompt_field", "label_field", "output_dir", "overwrite")
+KEYWORDS += ("prompt_field", "label_field", "output_dir", "overwrite", "propagate")
 COLUMNS = ("sample_id", "prompt_id", "filepath", "reason")
 
 
@@ -205,6 +205,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output-dir", metavar="DIR", help="masks as PNG files, not in the database")
     command.add_argument(
         "--overwrite", action="store_true", default=None, help="also replace labels that no job wrote; default: refuse"
+    )
+    command.add_argument(
+        "--propagate", action="store_true", default=None, help="carry objects on through videos and ordered images"
     )
     command.add_argument("--workers", type=int, metavar="N", help="processes on each device; default: 1")
     command.add_argument("--device", action="append", help="cpu, cuda:0, ...; more than once for several")

@@ -1,6 +1,5 @@
 """What one process of a job does: read an image ahead, predict, make the labels as the database will hold them."""
 
-import hashlib
 import io
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -10,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
-from bson import ObjectId
 from PIL import Image
 
 from fiftyone_mobilesam import load_model
-from fiftyone_mobilesam.jobs.journal import made_from
+from fiftyone_mobilesam.jobs.journal import made_from, stable_id
+from fiftyone_mobilesam.jobs.tracker import StepReport, Tracker
 from fiftyone_mobilesam.jobs.units import Settings, Unit
 from fiftyone_mobilesam.loading import LoadedImage
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LIST_LABELS
-from fiftyone_mobilesam.report import Failure, RunReport
+from fiftyone_mobilesam.report import Failure
 from mobilesam.errors import MobileSamError
 from mobilesam.images import VIDEO_SUFFIXES, read_image
 from mobilesam.video import VideoFrames
@@ -38,6 +37,8 @@ class Record:
         pngs: name of a mask's file -> its content, None for one that stays as it is.
         masks: number of masks.
         failures: of the unit, or of its prompts.
+        tracks: number of tracks that began here.
+        ended: tracks that ended here, see `StepReport`.
         kept: ids of the prompts whose labels are those of an earlier run.
     """
 
@@ -48,6 +49,8 @@ class Record:
     masks: int = 0
     failures: list[Failure] = field(default_factory=list)
     kept: frozenset[str] = frozenset()
+    tracks: int = 0
+    ended: list[tuple[str, int, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +81,7 @@ class Engine:
         )
         self.reader = ThreadPoolExecutor(1)
         self.video: VideoFrames | None = None
+        self.tracker = settings.drift and Tracker(self.model.predictor, settings.options, settings.drift)
 
     def start(self, unit: Unit) -> tuple[Unit, Future]:
         """Begin to read a unit's image."""
@@ -85,14 +89,20 @@ class Engine:
 
     def finish(self, unit: Unit, image: Future) -> Record:
         """Make the labels of a unit. Never raises for what is wrong with the unit itself."""
-        self.model.last_run = RunReport()
+        report = self.model.last_run = StepReport()
         try:
             labels = {name: _label(value, without=unit.kept) for name, value in unit.prompts.items()}
             sample = PromptedUnit(unit.id, unit.filepath, labels)
-            [label] = self.model.predict_all([image.result()], samples=[sample])
+            if self.tracker is None:
+                [label] = self.model.predict_all([image.result()], samples=[sample])
+            else:
+                if unit.is_first:
+                    self.tracker.forget()
+                [prompts] = labels.values()
+                label = self.tracker.step(unit.id, unit.filepath, prompts, image.result(), report)
             if label is None:
-                return Record(unit.id, unit.filepath, failures=self.model.last_run.failed)
-            return self._record(unit, sample, label)
+                return Record(unit.id, unit.filepath, failures=report.failed)
+            return self._record(unit, label, report)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             return Record(unit.id, unit.filepath, failures=[Failure(unit.id, None, unit.filepath, reason)])
@@ -119,7 +129,7 @@ class Engine:
         except Exception as error:
             return LoadedImage(None, f"{type(error).__name__}: {error}")
 
-    def _record(self, unit: Unit, sample: PromptedUnit, label: fo.Label) -> Record:
+    def _record(self, unit: Unit, label: fo.Label, report: StepReport) -> Record:
         in_place = self.settings.options.in_place
         detections = [label] if isinstance(label, fo.Detection) else label.detections
         if not in_place:
@@ -137,10 +147,20 @@ class Engine:
             labels["detections"] = [by_prompt[prompt_id] for prompt_id in made_from(unit.prompts)]
         # In place the prompts have changed now: their boxes may lie on whole pixels.
         prompts = {name: labels for name in unit.prompts} if in_place else unit.prompts
-        run = self.model.last_run
-        labels["fingerprint"], labels["made_from"] = self.settings.fingerprint(prompts), made_from(prompts)
-        labels["failed_prompts"] = len(run.failed)
-        return Record(unit.id, unit.filepath, labels, pngs, run.masks, run.failed, frozenset(unit.kept))
+        labels["fingerprint"] = unit.fingerprint or self.settings.fingerprint(prompts)
+        labels["made_from"] = {} if unit.fingerprint else made_from(prompts)
+        labels["failed_prompts"] = len(report.failed)
+        return Record(
+            unit.id,
+            unit.filepath,
+            labels,
+            pngs,
+            report.masks,
+            report.failed,
+            frozenset(unit.kept),
+            report.tracks,
+            report.ended,
+        )
 
     def _to_disk(self, unit: Unit) -> Any:
         """Return a function that moves a detection's mask into a PNG: its name and content, or None, None."""
@@ -154,12 +174,6 @@ class Engine:
             return name, content.getvalue()
 
         return move
-
-
-def stable_id(unit_id: str, label_field: str, prompt_id: str | None, number: int) -> str:
-    """Return an id that a label gets each time it is made: it names its place, its prompt and its field."""
-    text = f"{unit_id}/{label_field}/{prompt_id}/{number}"
-    return str(ObjectId(hashlib.sha256(text.encode()).digest()[:12]))
 
 
 def _label(value: dict | None, *, without: dict[str, dict]) -> fo.Label | None:

@@ -21,6 +21,12 @@ ASKED_AT_ONCE = 10_000  # ids in one query
 Prompts = dict[str, dict | None]
 
 
+def stable_id(unit_id: str, label_field: str, prompt_id: str | None, number: int) -> str:
+    """Return an id that a label gets each time it is made: it names its place, its prompt and its field."""
+    text = f"{unit_id}/{label_field}/{prompt_id}/{number}"
+    return str(ObjectId(hashlib.sha256(text.encode()).digest()[:12]))
+
+
 def digest(content: Any) -> str:
     """Return what names plain data: 24 hexadecimal digits."""
     return hashlib.sha256(bson.encode({"content": content})).hexdigest()[:24]

@@ -23,6 +23,8 @@ class JobReport:
         failed: samples that got none, with reasons. They are tried again at the next call.
         failed_prompts: prompts of all samples that have a record with a reason in place of a mask.
         masks: masks made in this call.
+        tracks: tracks that began in this call.
+        ended: tracks that ended before their sequence: `(id of the sample or frame, index, reason)`.
         seconds: that this call took.
     """
 
@@ -37,6 +39,8 @@ class JobReport:
     failed: list[Failure] = field(default_factory=list)
     failed_prompts: int = 0
     masks: int = 0
+    tracks: int = 0
+    ended: list[tuple[str, int, str]] = field(default_factory=list)
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic, repr=False)
 
@@ -91,6 +95,9 @@ class JobReport:
             f"{self.failed_prompts} prompts without a mask."
         ]
         lines += [self.reason] if self.reason else []
+        if self.tracks:
+            lines.append(f"{self.tracks} tracks, of which {len(self.ended)} ended early.")
+        lines += [f"  track {index} ended at {where}: {reason}" for where, index, reason in self.ended[:SHOWN]]
         lines += [f"  {failure}" for failure in self.failed[:SHOWN]]
         if len(self.failed) > SHOWN:
             lines.append(f"  ... and {len(self.failed) - SHOWN} more")

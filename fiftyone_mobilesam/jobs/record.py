@@ -35,7 +35,7 @@ class JobRecord:
         patiently(self._register, wait=wait)
 
     def _config(self) -> Any:
-        counts = {**self.report.as_dict(), "failed": len(self.report.failed)}
+        counts = {**self.report.as_dict(), "failed": len(self.report.failed), "ended": len(self.report.ended)}
         updated = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return self.dataset.init_run(method=METHOD, call=self.call, counts=counts, updated=updated)
 

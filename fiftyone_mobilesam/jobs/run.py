@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fiftyone_mobilesam.jobs.units import Settings, Unit, Units
 from fiftyone_mobilesam.jobs.writer import Writer
 from fiftyone_mobilesam.options import Options
 from mobilesam.errors import JobError
+from mobilesam.propagation import Drift
 from mobilesam.weights import load_state_dict, resolve, sha256_of_state
 
 logger = logging.getLogger("fiftyone.mobilesam")
@@ -41,6 +43,8 @@ def label(
     max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
     database_wait: float = DATABASE_WAIT,
+    propagate: bool = False,
+    drift: Drift | Mapping[str, float] | None = None,
     **options: Any,
 ) -> JobReport:
     """See `fiftyone_mobilesam.label`."""
@@ -48,7 +52,10 @@ def label(
     call |= {"devices": devices and list(devices), "output_dir": _absolute(output_dir)}
     call |= {"cache_dir": _absolute(cache_dir)}
     call |= {"weights": str(weights), "precision": precision, "max_pixels": max_pixels}
-    call |= {"overwrite": overwrite, **options}
+    if propagate and prompt_field is None:
+        raise ValueError("propagate=True must go with prompt_field, got none: tracks start at prompts.")
+    drift = _drift(drift, propagate=propagate, processes=workers * len(devices or [None]), options=options)
+    call |= {"overwrite": overwrite, "propagate": propagate, "drift": drift and asdict(drift), **options}
     run_key(job)
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}.")
@@ -66,8 +73,9 @@ def label(
         output_dir=call["output_dir"],
         max_pixels=max_pixels,
         cache_dir=call["cache_dir"],
+        drift=drift,
     )
-    units = Units(samples, label_field, parsed, wait=database_wait)
+    units = Units(samples, label_field, parsed, propagate=propagate, wait=database_wait)
     if not (overwrite or parsed.in_place):
         units.check_owner()
     report = JobReport(job, units.root.name, label_field, total=len(units))
@@ -77,6 +85,29 @@ def label(
         _run(units, settings, list(devices or [None]) * workers, report, record)
         patiently(units.finish, wait=database_wait)
     return report
+
+
+def _drift(
+    drift: Drift | Mapping[str, float] | None, *, propagate: bool, processes: int, options: dict[str, Any]
+) -> Drift | None:
+    """Return when tracks end, None if there are none.
+
+    Raises:
+        TypeError: an option that means nothing with tracks.
+        ValueError: `drift` without `propagate`, or several processes.
+    """
+    if not propagate:
+        if drift is not None:
+            raise ValueError("drift must go with propagate=True: nothing is carried on without it.")
+        return None
+    if processes > 1:
+        raise ValueError(
+            f"propagate=True must go with one process, got {processes}: a sequence is not divided. "
+            "For more, run a job each on parts of the dataset, such as dataset[:100]."
+        )
+    if others := sorted(options.keys() - {"confidence", "point_confidence_thresh"}):
+        raise TypeError(f"{', '.join(others)} must be left out with propagate=True: tracks are not made with it.")
+    return drift if isinstance(drift, Drift) else Drift(**(drift or {}))
 
 
 def _absolute(folder: str | Path | None) -> str | None:
@@ -127,6 +158,8 @@ def _book(report: JobReport, record: Record) -> None:
         report.done += 1
         report.masks += record.masks
         report.failed_prompts += len(record.failures)
+        report.tracks += record.tracks
+        report.ended += record.ended
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import fiftyone as fo
@@ -12,11 +13,11 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone_mobilesam.fields import FRAMES, Target
 from fiftyone_mobilesam.jobs.database import patiently
 from fiftyone_mobilesam.jobs.journal import JOURNAL, check_owner, digest, digest_of_prompts, kept_labels
+from fiftyone_mobilesam.jobs.sequences import Key, dynamic_groups, flat, in_sequences
 from fiftyone_mobilesam.labels import ATTRIBUTES
 from fiftyone_mobilesam.options import Options
-from fiftyone_mobilesam.prompts import LIST_LABELS
 from fiftyone_mobilesam.report import Failure
-from mobilesam import FieldError
+from mobilesam.propagation import Drift
 
 FINGERPRINT_VERSION = 1
 FETCHED_AT_ONCE = 16
@@ -33,6 +34,8 @@ class Unit:
         frame_number: in that video, from 1; None for an image.
         prompts: by field name, the labels as the database holds them.
         kept: by prompt id, the labels of an earlier run that stay, as the database holds them.
+        fingerprint: of a sequence up to here; None if a unit stands alone.
+        is_first: whether a sequence begins here.
     """
 
     id: str
@@ -40,6 +43,8 @@ class Unit:
     frame_number: int | None
     prompts: dict[str, dict | None]
     kept: dict[str, dict] = field(default_factory=dict)
+    fingerprint: str | None = None
+    is_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Settings:
         output_dir: absolute folder for masks, or None to keep them in the database.
         max_pixels: images of more are refused.
         cache_dir: absolute folder for image embeddings, or None.
+        drift: when a track ends; None if objects are not carried on from image to image.
     """
 
     label_field: str
@@ -65,6 +71,7 @@ class Settings:
     output_dir: str | None
     max_pixels: int
     cache_dir: str | None
+    drift: Drift | None
 
     @cached_property
     def digest(self) -> str:
@@ -72,11 +79,15 @@ class Settings:
         options = {name: value for name, value in asdict(self.options).items() if name != "on_error"}
         cached = self.cache_dir is not None  # embeddings are rounded then, wherever they are kept
         settings = [FINGERPRINT_VERSION, options, self.weights_sha256, self.precision, self.output_dir, cached]
-        return digest(settings)
+        return digest(settings + ([asdict(self.drift)] if self.drift else []))
 
     def fingerprint(self, prompts: dict[str, dict | None]) -> str:
         """Return what names the masks of these prompts: it changes exactly if one of them could."""
         return f"{self.digest}-{digest_of_prompts(prompts)}"
+
+    def next_fingerprint(self, before: str, prompts: dict[str, dict | None]) -> str:
+        """Return the fingerprint of a document in a sequence, which depends on all that came before."""
+        return f"{self.digest}-{digest([before, digest_of_prompts(prompts)])}"
 
 
 class Units:
@@ -86,25 +97,32 @@ class Units:
         samples: images, patches, videos, clips, frames, or groups, of which all image slices are taken.
         label_field: where the masks go.
         options: of the masks; the prompt fields are in it.
+        propagate: whether they follow each other, see `in_sequences`.
         wait: how long to wait for the database, in seconds.
 
     Raises:
         FieldError: a field that is missing or does not fit.
     """
 
-    def __init__(self, samples: SampleCollection, label_field: str, options: Options, *, wait: float):
+    def __init__(
+        self, samples: SampleCollection, label_field: str, options: Options, *, propagate: bool = False, wait: float
+    ):
         self.given, self.options, self.wait = samples, options, wait
-        self.samples = _flat(samples)
+        self.samples = flat(samples)
         self.target = Target(self.samples, label_field)
         self.target.check(options)
         self.label_field = label_field.removeprefix(FRAMES)
         self.on_frames = self.target.is_video or self.samples._dataset._is_frames
         self.root = self.samples._root_dataset
-        if self.target.is_video and not options.prompt_paths:
+        if self.target.is_video and (propagate or not options.prompt_paths):
             self.samples.ensure_frames()
         collection = self.root._frame_collection_name if self.on_frames else self.root._sample_collection_name
         self.collection = fo.core.odm.get_db_conn()[collection]
-        self.keys = self._keys()
+        groups = dynamic_groups(samples) if samples._is_dynamic_groups else None
+        self.keys = list(chain.from_iterable(groups)) if groups else self._keys()
+        self.sequences: list[list[Key]] | None = None
+        if propagate:
+            self.sequences = groups or in_sequences(self.samples, self.keys, is_video=self.target.is_video)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -137,8 +155,12 @@ class Units:
         """Yield in order each document that has no labels, or others than its prompts and the settings ask for.
 
         A document whose labels are up to date gives None and its number of prompts without a mask. One that was
-        deleted meanwhile gives nothing.
+        deleted meanwhile gives nothing. Of a sequence, all are given if one is.
         """
+        if self.sequences is not None:
+            for keys in self.sequences:
+                yield from self._pending_sequence(keys, settings)
+            return
         for chunk in map(dict, _chunks(self.keys, FETCHED_AT_ONCE)):
             stored = self._stored(chunk)
             for unit in self._fetch(chunk):
@@ -148,6 +170,25 @@ class Units:
                     yield None, labels.get("failed_prompts", 0)
                 else:
                     yield replace(unit, kept=self._kept(unit, labels, settings)), 0
+
+    def _pending_sequence(self, keys: list[Key], settings: Settings) -> Iterator[tuple[Unit | None, int]]:
+        fingerprints, failed_prompts, before, stale = {}, [], "", False
+        for chunk in map(dict, _chunks(keys, FETCHED_AT_ONCE)):
+            stored = self._stored(chunk)
+            for unit in self._fetch(chunk):
+                before = fingerprints[unit.id] = settings.next_fingerprint(before, unit.prompts)
+                labels = stored.get(unit.id) or {}
+                stale |= labels.get("fingerprint") != before
+                failed_prompts.append(labels.get("failed_prompts", 0))
+        if not stale:
+            yield from ((None, count) for count in failed_prompts)
+            return
+        is_first = True
+        for chunk in map(dict, _chunks(keys, FETCHED_AT_ONCE)):
+            for unit in self._fetch(chunk):
+                if unit.id in fingerprints:
+                    yield replace(unit, fingerprint=fingerprints[unit.id], is_first=is_first), 0
+                    is_first = False
 
     def check_owner(self) -> None:
         """Check that no labels but a job's own will be replaced.
@@ -176,7 +217,7 @@ class Units:
                     if label.get("failure"):
                         yield Failure(unit_id, label.get("prompt_id"), self._filepath(unit_id), label["failure"])
 
-    def _keys(self) -> list[tuple[str, tuple[str, int | None]]]:
+    def _keys(self) -> list[Key]:
         """Return id, file and frame number of each document, each once."""
         if not self.target.is_video:
             ids = patiently(lambda: self.samples.values("id"), wait=self.wait)
@@ -229,20 +270,3 @@ def _value(doc: dict, path: str) -> Any:
 
 def _chunks(items: Sequence, size: int) -> Iterator[Sequence]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _flat(samples: SampleCollection) -> SampleCollection:
-    """Return a collection of single images or videos: image slices of groups, labels of patches in their samples."""
-    if samples.media_type == fo.core.media.GROUP:
-        kinds = set(samples.group_media_types.values())
-        return samples.select_group_slices(media_type="image" if "image" in kinds else "video")
-    if not samples._dataset._is_patches:
-        return samples
-    if len(samples._label_fields) != 1:
-        raise FieldError(f"A patches view must be of one field, got {samples._label_fields}. Use to_patches(field).")
-    [field] = samples._label_fields
-    kind = samples._root_dataset.get_field(field).document_type
-    ids = samples.values(f"{field}.id")
-    if kind not in LIST_LABELS:
-        raise FieldError(f"A patches view must be of a field of lists, got {field!r} of {kind.__name__}.")
-    return samples._source_collection.select_labels(ids=ids, fields=field)

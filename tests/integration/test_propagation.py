@@ -1,5 +1,7 @@
 """Tracks: one box in one frame, masks in all, and an end where the object is gone."""
 
+import shutil
+
 import cv2
 import fiftyone as fo
 import numpy as np
@@ -8,10 +10,15 @@ from PIL import Image
 from scenes import LEFT, detections, draw_scene, ellipse_box, ellipse_mask, full_mask, iou
 
 import fiftyone_mobilesam as fom
+from fiftyone_mobilesam import cli
 from mobilesam import MaskCrop
 from mobilesam.propagation import innermost_point, overlap
 
 FRAMES = 6
+
+
+def propagate(samples, prompt_field, label_field, **keywords):
+    return fom.label(samples, prompt_field, label_field, job="tracks", **{"propagate": True, **keywords})
 
 
 def moving(number):
@@ -43,9 +50,9 @@ def video(tmp_path, make_dataset) -> fo.Dataset:
     return dataset
 
 
-def test_two_objects_through_a_video(video, model):
-    report = fom.propagate(video, "frames.boxes", "frames.masks", model=model)
-    assert (report.tracks, report.images, report.masks, report.ended, report.failed) == (2, 6, 12, [], [])
+def test_two_objects_through_a_video(video):
+    report = propagate(video, "frames.boxes", "frames.masks")
+    assert (report.tracks, report.done, report.masks, report.ended, report.failed) == (2, 6, 12, [], [])
     video.reload()
     found = [video.first().frames[number + 1].masks.detections for number in range(FRAMES)]
     for number, labels in enumerate(found):
@@ -58,7 +65,7 @@ def test_two_objects_through_a_video(video, model):
     }
 
 
-def test_samples_in_order_and_an_object_that_goes(tmp_path, make_dataset, model):
+def test_samples_in_order_and_an_object_that_goes(tmp_path, make_dataset):
     paths = [tmp_path / f"view{number}.png" for number in range(4)]
     for number, path in enumerate(paths):
         Image.fromarray(draw_scene(moving(number)[: 1 if number >= 2 else 2])).save(path)
@@ -66,7 +73,7 @@ def test_samples_in_order_and_an_object_that_goes(tmp_path, make_dataset, model)
     samples = [{"filepath": str(path), "place": number} for number, path in enumerate(paths)]
     samples[0]["boxes"] = detections(*boxes)
     dataset = make_dataset(*samples[::-1])
-    report = fom.propagate(dataset.sort_by("place"), "boxes", "masks", model=model)
+    report = propagate(dataset.sort_by("place"), "boxes", "masks")
     counts = dict(zip(dataset.values("place"), map(len, dataset.values("masks.detections")), strict=True))
     assert counts == {0: 2, 1: 2, 2: 1, 3: 1}
     [(where, index, reason)] = report.ended
@@ -75,13 +82,13 @@ def test_samples_in_order_and_an_object_that_goes(tmp_path, make_dataset, model)
     assert reason
 
 
-def test_a_later_prompt_corrects_its_track(video, model):
+def test_a_later_prompt_corrects_its_track(video):
     sample = video.first()
     for label, index in zip(sample.frames[1].boxes.detections, (7, 8), strict=True):
         label.index = index
     sample.frames[4] = fo.Frame(boxes=detections(ellipse_box(*moving(3)[0]), index=7))
     sample.save()
-    report = fom.propagate(video, "frames.boxes", "frames.masks", model=model)
+    report = propagate(video, "frames.boxes", "frames.masks")
     assert report.tracks == 2
     for number in range(1, FRAMES + 1):
         labels = video.first().frames[number].masks.detections
@@ -90,17 +97,111 @@ def test_a_later_prompt_corrects_its_track(video, model):
     assert len(instances) == 2
 
 
-def test_bad_prompts_and_bad_images_cost_themselves(tmp_path, make_dataset, model):
+def test_bad_prompts_and_bad_images_cost_themselves(tmp_path, make_dataset):
     (tmp_path / "broken.png").write_bytes(b"no image")
     dataset = make_dataset(
         {"boxes": detections(ellipse_box(*LEFT), [2, 2, 1, 1])}, {"filepath": str(tmp_path / "broken.png")}, {}
     )
-    report = fom.propagate(dataset, "boxes", "masks", model=model)
-    assert [failure.prompt_id is None for failure in report.failed] == [False, True]
+    report = propagate(dataset, "boxes", "masks")
+    assert ([failure.prompt_id for failure in report.failed], report.failed_prompts) == ([None], 1)
     first, broken, last = dataset
     assert [label["failure"] is None for label in first.masks.detections] == [True, False]
     assert broken.masks is None
     assert iou(full_mask(last.masks.detections[0]), ellipse_mask(*LEFT)) > 0.9
+
+
+def test_again_does_nothing_and_a_change_redoes_its_sequence(video, tmp_path):
+    other = video.first().copy()
+    other.filepath = str(tmp_path / "other.mp4")
+    shutil.copy(video.first().filepath, other.filepath)
+    video.add_sample(other)
+    assert propagate(video, "frames.boxes", "frames.masks").done == 2 * FRAMES
+    before = list(video._frame_collection.find().sort("_id"))
+    report = propagate(video, "frames.boxes", "frames.masks")
+    assert (report.done, report.up_to_date) == (0, 2 * FRAMES)
+    sample = video.last()
+    sample.frames[5]["boxes"] = detections(ellipse_box(*moving(4)[1]))
+    sample.save()
+    report = propagate(video, "frames.boxes", "frames.masks")
+    assert (report.done, report.up_to_date, report.tracks) == (FRAMES, FRAMES, 3)
+    after = list(video._frame_collection.find().sort("_id"))
+    for a, b in zip(before, after, strict=True):  # ids, indexes and instances are the same again
+        if a["_sample_id"] != sample._id:
+            assert a == b
+        elif a["frame_number"] < 5:
+            assert a["masks"] == b["masks"]
+    assert propagate(video, "frames.boxes", "frames.masks", drift={"min_iou": 0.5}).done == 2 * FRAMES
+
+
+@pytest.mark.parametrize("kind", ["dynamic groups", "groups", "chosen slices"])
+def test_sequences_of_images_do_not_run_into_each_other(kind, tmp_path, make_dataset):
+    """Two scenes of three pictures each; only the first of a scene has a box."""
+    scenes = {"x": [0, 1, 2], "y": [3, 4, 5]}
+    rows = []
+    for scene, numbers in scenes.items():
+        group = fo.Group()
+        for place, number in enumerate(numbers):
+            path = tmp_path / f"{scene}{place}.png"
+            Image.fromarray(draw_scene(moving(number))).save(path)
+            row = {"filepath": str(path), "scene": scene, "place": place}
+            row["boxes"] = detections(ellipse_box(*moving(number)[0])) if place == 0 else None
+            rows.append(row if kind == "dynamic groups" else {**row, "group": group.element("abc"[place])})
+    if kind == "dynamic groups":
+        flat = make_dataset(*rows[::-1])
+        view = flat.group_by("scene", order_by="place")
+    else:
+        dataset = fo.Dataset()
+        dataset.add_group_field("group", default="a")
+        dataset.add_samples([fo.Sample(**row) for row in rows], progress=False)
+        flat = dataset.select_group_slices(["a", "b", "c"])
+        view = dataset if kind == "groups" else flat
+    report = propagate(view, "boxes", "masks")
+    assert (report.total, report.tracks, report.masks, report.ended) == (6, 2, 6, [])
+    instances = {}
+    for sample in flat:
+        [label] = sample.masks.detections
+        assert iou(full_mask(label), ellipse_mask(*moving(scenes[sample.scene][sample.place])[0])) > 0.9
+        instances.setdefault(sample.scene, set()).add(label.instance_id)
+    assert [len(found) for found in instances.values()] == [1, 1]
+    assert propagate(view, "boxes", "masks").up_to_date == 6
+    assert fom.label(view, "boxes", "plain", job="plain").done == 6
+
+
+def test_frames_of_two_videos_are_two_sequences(video, tmp_path):
+    other = video.first().copy()
+    other.filepath = str(tmp_path / "other.mp4")
+    shutil.copy(video.first().filepath, other.filepath)
+    video.add_sample(other)
+    frames = video.to_frames(sample_frames=True, output_dir=str(tmp_path / "frames"))
+    report = propagate(frames.match(fo.ViewField("frame_number") <= 3), "boxes", "masks")
+    assert (report.total, report.tracks, report.masks) == (6, 4, 12)
+
+
+def test_an_image_of_another_size_ends_the_tracks(tmp_path, make_dataset):
+    Image.fromarray(draw_scene(moving(0))).resize((640, 480)).save(tmp_path / "large.png")
+    dataset = make_dataset({"boxes": detections(ellipse_box(*LEFT))}, {"filepath": str(tmp_path / "large.png")}, {})
+    report = propagate(dataset, "boxes", "masks")
+    [ended] = report.ended
+    assert ended == (dataset.skip(1).first().id, 0, "the image is 640 x 480, the one before 320 x 240")
+    assert [len(labels) for labels in dataset.values("masks.detections")] == [1, 0, 0]
+
+
+def test_wrong_calls_and_the_command(video, capsys):
+    for keywords, text in (
+        ({"workers": 2}, "one process, got 2"),
+        ({"drift": {"min_iou": 0.1}, "propagate": False}, "drift must go with"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            propagate(video, "frames.boxes", "frames.masks", **keywords)
+    with pytest.raises(ValueError, match="must go with prompt_field"):
+        propagate(video, None, "frames.masks")
+    with pytest.raises(TypeError, match="clip must be left out"):
+        propagate(video, "frames.boxes", "frames.masks", clip=False)
+    command = ["label", "--dataset", video.name, "--prompt-field", "frames.boxes", "--label-field", "frames.masks"]
+    assert cli.main([*command, "--propagate", "--option", "drift={'min_overlap': 0.99}"]) == 0
+    assert "2 tracks, of which 2 ended early." in capsys.readouterr().out
+    assert cli.main(["resume", "label"]) == 0
+    assert "6 samples were up to date" in capsys.readouterr().out
 
 
 def test_innermost_point_and_overlap():

@@ -1,0 +1,84 @@
+"""Which documents of a job follow each other: frames of a video, images in order, views of one scene."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import fiftyone as fo
+from fiftyone.core.collections import SampleCollection
+from fiftyone.core.media import GROUP
+
+from fiftyone_mobilesam.prompts import LIST_LABELS
+from mobilesam import FieldError
+
+Key = tuple[str, tuple[str, int | None]]  # id of a document, its video, the number of its frame
+
+
+def flat(samples: SampleCollection) -> SampleCollection:
+    """Return a collection of single images or videos: image slices of groups, labels of patches in their samples."""
+    if samples._is_dynamic_groups:
+        view = samples._dataset.view()
+        for stage in samples._stages:
+            if isinstance(stage, fo.GroupBy):
+                return view
+            view = view.add_stage(stage)
+    if samples.media_type == GROUP:
+        kinds = set(samples.group_media_types.values())
+        return samples.select_group_slices(media_type="image" if "image" in kinds else "video")
+    if not samples._dataset._is_patches:
+        return samples
+    if len(samples._label_fields) != 1:
+        raise FieldError(f"A patches view must be of one field, got {samples._label_fields}. Use to_patches(field).")
+    [field] = samples._label_fields
+    kind = samples._root_dataset.get_field(field).document_type
+    ids = samples.values(f"{field}.id")
+    if kind not in LIST_LABELS:
+        raise FieldError(f"A patches view must be of a field of lists, got {field!r} of {kind.__name__}.")
+    return samples._source_collection.select_labels(ids=ids, fields=field)
+
+
+def dynamic_groups(samples: SampleCollection) -> list[list[Key]]:
+    """Return the samples of each group of a view like `dataset.group_by("scene", order_by="frame_number")`."""
+    return [[(sample_id, ("", None)) for sample_id in group.values("id")] for group in samples.iter_dynamic_groups()]
+
+
+def in_sequences(samples: SampleCollection, keys: Sequence[Key], *, is_video: bool) -> list[list[Key]]:
+    """Divide documents into sequences, in order.
+
+    A sequence is a run of frames of one video without a gap, the frames that a frames view has of a video, the slices
+    of a group in the order of `group_slices`, or else all images.
+
+    Args:
+        samples: see `flat`.
+        keys: of its documents.
+        is_video: whether they are frames.
+
+    Raises:
+        FieldError: patches do not follow each other.
+    """
+    dataset = samples._dataset
+    if is_video:
+        found: list[list[Key]] = []
+        for key in keys:
+            path, number = key[1]
+            if not found or found[-1][-1][1] != (path, number - 1):
+                found.append([])
+            found[-1].append(key)
+        return found
+    if dataset._is_patches:
+        raise FieldError("propagate=True must be on images or videos, got patches. Use the samples they are from.")
+    if dataset._is_frames:
+        return _by(samples.values("sample_id"), keys)
+    if dataset.group_field is not None:
+        ids, slices = samples.values([f"{dataset.group_field}.id", f"{dataset.group_field}.name"])
+        if len(set(ids)) < len(ids):
+            order = {name: place for place, name in enumerate(dataset.group_slices)}
+            places = {key: order[name] for key, name in zip(keys, slices, strict=True)}
+            return [sorted(views, key=places.get) for views in _by(ids, keys)]
+    return [list(keys)]
+
+
+def _by(names: Sequence[str], keys: Sequence[Key]) -> list[list[Key]]:
+    found: dict[str, list[Key]] = defaultdict(list)
+    for name, key in zip(names, keys, strict=True):
+        found[name].append(key)
+    return list(found.values())
