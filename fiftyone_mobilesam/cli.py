@@ -4,6 +4,7 @@ import argparse
 import ast
 import contextlib
 import csv
+import io
 import json
 import signal
 import sys
@@ -133,10 +134,20 @@ def _report(args: argparse.Namespace, run: Any) -> int:
     return OK if report.ok else SOME_FAILED
 
 
+class _Stderr(io.TextIOBase):
+    """Writes to stderr without being it: FiftyOne's progress bars fail where stdout is stderr."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 @contextlib.contextmanager
 def _fiftyone() -> Any:
     """Import FiftyOne, whose log lines go to stdout where it is imported, with stdout turned to stderr."""
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(_Stderr()):
         try:
             import fiftyone
         except ImportError as error:

@@ -1,5 +1,6 @@
 """Tracks: one box in one frame, masks in all, and an end where the object is gone."""
 
+import json
 import shutil
 
 import cv2
@@ -186,7 +187,7 @@ def test_an_image_of_another_size_ends_the_tracks(tmp_path, make_dataset):
     assert [len(labels) for labels in dataset.values("masks.detections")] == [1, 0, 0]
 
 
-def test_wrong_calls_and_the_command(video, capsys):
+def test_wrong_calls_and_the_command(video, tmp_path):
     for keywords, text in (
         ({"workers": 2}, "one process, got 2"),
         ({"drift": {"min_iou": 0.1}, "propagate": False}, "drift must go with"),
@@ -198,10 +199,12 @@ def test_wrong_calls_and_the_command(video, capsys):
     with pytest.raises(TypeError, match="clip must be left out"):
         propagate(video, "frames.boxes", "frames.masks", clip=False)
     command = ["label", "--dataset", video.name, "--prompt-field", "frames.boxes", "--label-field", "frames.masks"]
-    assert cli.main([*command, "--propagate", "--option", "drift={'min_overlap': 0.99}"]) == 0
-    assert "2 tracks, of which 2 ended early." in capsys.readouterr().out
-    assert cli.main(["resume", "label"]) == 0
-    assert "6 samples were up to date" in capsys.readouterr().out
+    books = ["--json", str(tmp_path / "report.json")]
+    assert cli.main([*command, *books, "--propagate", "--option", "drift={'min_overlap': 0.99}"]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["tracks"], len(report["ended"]), report["done"]) == (2, 2, FRAMES)
+    assert cli.main(["resume", "label", *books]) == 0
+    assert json.loads((tmp_path / "report.json").read_text())["up_to_date"] == FRAMES
 
 
 def test_innermost_point_and_overlap():
