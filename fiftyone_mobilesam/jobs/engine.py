@@ -12,7 +12,7 @@ import fiftyone as fo
 from PIL import Image
 
 from fiftyone_mobilesam import load_model
-from fiftyone_mobilesam.jobs.journal import made_from, stable_id
+from fiftyone_mobilesam.jobs.journal import digest, made_from, stable_id
 from fiftyone_mobilesam.jobs.tracker import StepReport, Tracker
 from fiftyone_mobilesam.jobs.units import Settings, Unit
 from fiftyone_mobilesam.loading import LoadedImage
@@ -40,6 +40,7 @@ class Record:
         tracks: number of tracks that began here.
         ended: tracks that ended here, see `StepReport`.
         kept: ids of the prompts whose labels are those of an earlier run.
+        unchanged: whether the database has these labels already.
     """
 
     unit_id: str
@@ -51,6 +52,7 @@ class Record:
     kept: frozenset[str] = frozenset()
     tracks: int = 0
     ended: list[tuple[str, int, str]] = field(default_factory=list)
+    unchanged: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,7 @@ class Engine:
         self.reader = ThreadPoolExecutor(1)
         self.video: VideoFrames | None = None
         self.tracker = settings.drift and Tracker(self.model.predictor, settings.options, settings.drift)
+        self.missing: list[str] = []  # ids in this sequence that could not be read
 
     def start(self, unit: Unit) -> tuple[Unit, Future]:
         """Begin to read a unit's image."""
@@ -90,20 +93,23 @@ class Engine:
     def finish(self, unit: Unit, image: Future) -> Record:
         """Make the labels of a unit. Never raises for what is wrong with the unit itself."""
         report = self.model.last_run = StepReport()
+        if unit.is_first:
+            self.tracker.forget()
+            self.missing = []
         try:
             labels = {name: _label(value, without=unit.kept) for name, value in unit.prompts.items()}
             sample = PromptedUnit(unit.id, unit.filepath, labels)
             if self.tracker is None:
                 [label] = self.model.predict_all([image.result()], samples=[sample])
             else:
-                if unit.is_first:
-                    self.tracker.forget()
                 [prompts] = labels.values()
                 label = self.tracker.step(unit.id, unit.filepath, prompts, image.result(), report)
             if label is None:
+                self.missing.append(unit.id)
                 return Record(unit.id, unit.filepath, failures=report.failed)
             return self._record(unit, label, report)
         except Exception as error:
+            self.missing.append(unit.id)
             reason = f"{type(error).__name__}: {error}"
             return Record(unit.id, unit.filepath, failures=[Failure(unit.id, None, unit.filepath, reason)])
 
@@ -147,7 +153,7 @@ class Engine:
             labels["detections"] = [by_prompt[prompt_id] for prompt_id in made_from(unit.prompts)]
         # In place the prompts have changed now: their boxes may lie on whole pixels.
         prompts = {name: labels for name in unit.prompts} if in_place else unit.prompts
-        labels["fingerprint"] = unit.fingerprint or self.settings.fingerprint(prompts)
+        labels["fingerprint"] = self._in_sequence(unit) or self.settings.fingerprint(prompts)
         labels["made_from"] = {} if unit.fingerprint else made_from(prompts)
         labels["failed_prompts"] = len(report.failed)
         return Record(
@@ -160,7 +166,12 @@ class Engine:
             frozenset(unit.kept),
             report.tracks,
             report.ended,
+            unchanged=unit.fingerprint is not None and labels["fingerprint"] == unit.stored,
         )
+
+    def _in_sequence(self, unit: Unit) -> str | None:
+        """Return a unit's fingerprint in its sequence: another one if images before could not be read this time."""
+        return f"{unit.fingerprint}-{digest(self.missing)}" if unit.fingerprint and self.missing else unit.fingerprint
 
     def _to_disk(self, unit: Unit) -> Any:
         """Return a function that moves a detection's mask into a PNG: its name and content, or None, None."""

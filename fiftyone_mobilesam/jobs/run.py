@@ -155,8 +155,9 @@ def _book(report: JobReport, record: Record) -> None:
     if record.labels is None:
         report.failed += record.failures
     else:
-        report.done += 1
-        report.masks += record.masks
+        report.done += not record.unchanged
+        report.up_to_date += record.unchanged
+        report.masks += 0 if record.unchanged else record.masks
         report.failed_prompts += len(record.failures)
         report.tracks += record.tracks
         report.ended += record.ended

@@ -70,7 +70,7 @@ def in_sequences(samples: SampleCollection, keys: Sequence[Key], *, is_video: bo
         return _by(samples.values("sample_id"), keys)
     if dataset.group_field is not None:
         ids, slices = samples.values([f"{dataset.group_field}.id", f"{dataset.group_field}.name"])
-        if len(set(ids)) < len(ids):
+        if len(set(slices)) > 1:
             order = {name: place for place, name in enumerate(dataset.group_slices)}
             places = {key: order[name] for key, name in zip(keys, slices, strict=True)}
             return [sorted(views, key=places.get) for views in _by(ids, keys)]

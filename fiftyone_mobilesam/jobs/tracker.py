@@ -48,8 +48,9 @@ class Tracker:
     """The tracks of one sequence, image after image.
 
     An object starts where it has a prompt. From its mask in one image come the box, point and mask prompt of the next,
-    until the track drifts. A later prompt with the same `instance` or `index` corrects its track; another one starts a
-    new track. Labels of a track share `index` and `instance`; all else comes from its prompt.
+    until the track drifts. A later prompt with the same `instance`, or the same `label` and `index`, corrects its track
+    or takes it up again; another one starts a new track. Labels of a track share `index` and `instance`; all else comes
+    from its prompt.
     """
 
     def __init__(self, predictor: SamPredictor, options: Options, drift: Drift):
@@ -60,6 +61,7 @@ class Tracker:
     def forget(self) -> None:
         """End all tracks: another sequence begins."""
         self.tracks: list[Track] = []
+        self.known: dict[tuple, tuple[int, fo.Instance]] = {}
         self.next_index = 0
         self.original_hw: tuple[int, int] | None = None
 
@@ -80,13 +82,13 @@ class Tracker:
             return None
         original_hw = image.pixels.shape[:2]
         self._end_at_another_size(image_id, original_hw, report)
-        if not self.tracks and prompts is None:
+        records = prompt_records({"prompt_field": prompts}, self.options, original_hw=original_hw)
+        if not self.tracks and not records:
             return fo.Detections()
         [embedding] = self.predictor.encode_images([image.pixels])
-        records = prompt_records({"prompt_field": prompts}, self.options, original_hw=original_hw)
-        corrected = {_identity(record.label) for record in records} - {None}
-        ending = self._continue(image_id, embedding, corrected, report)
-        failed = self._start(image_id, records, embedding, ending, report)
+        started, failed = self._start(records, embedding)
+        self._continue(image_id, embedding, {_identity(record.label) for record, _ in started} - {None}, report)
+        self.tracks += [self._track(image_id, record, crop, report) for record, crop in started]
         report.failed += [Failure(image_id, r.label.id, filepath, r.failure or NO_MASK) for r in failed]
         report.masks += len(self.tracks)
         return fo.Detections(
@@ -102,10 +104,19 @@ class Tracker:
             self.tracks = []
         self.original_hw = original_hw
 
-    def _continue(self, image_id: str, image: ImageEmbedding, corrected: set, report: StepReport) -> list[Track]:
-        """Carry all tracks on, less those that are corrected in this image, which are returned."""
-        ending = [track for track in self.tracks if _identity_of(track) in corrected]
-        tracks = [track for track in self.tracks if _identity_of(track) not in corrected]
+    def _start(
+        self, records: list[PromptRecord], image: ImageEmbedding
+    ) -> tuple[list[tuple[PromptRecord, MaskCrop]], list[PromptRecord]]:
+        """Return the prompts that have a mask, with it, and those that have none."""
+        usable = [record for record in records if record.prompt is not None]
+        pairs = list(zip(usable, start_tracks(self.predictor, [r.prompt for r in usable], image), strict=True))
+        failed = [record for record in records if record.prompt is None]
+        failed += [record for record, crop in pairs if not crop.mask.any()]
+        return [(record, crop) for record, crop in pairs if crop.mask.any()], failed
+
+    def _continue(self, image_id: str, image: ImageEmbedding, corrected: set, report: StepReport) -> None:
+        """Carry all tracks on, less those that have a new mask in this image."""
+        tracks = [track for track in self.tracks if _identity(track.record.label) not in corrected]
         steps = continue_tracks(self.predictor, [track.crop for track in tracks], image, self.drift) if tracks else []
         self.tracks = []
         for track, step in zip(tracks, steps, strict=True):
@@ -114,40 +125,21 @@ class Tracker:
             else:
                 track.crop = step.crop
                 self.tracks.append(track)
-        return ending
 
-    def _start(
-        self,
-        image_id: str,
-        records: list[PromptRecord],
-        image: ImageEmbedding,
-        ending: list[Track],
-        report: StepReport,
-    ) -> list[PromptRecord]:
-        """Start a track for each prompt, or correct its track; return the prompts without a mask."""
-        usable = [record for record in records if record.prompt is not None]
-        crops = start_tracks(self.predictor, [record.prompt for record in usable], image)
-        failed = [record for record in records if record.prompt is None]
-        for record, crop in zip(usable, crops, strict=True):
-            if crop.mask.any():
-                self.tracks.append(self._track(image_id, record, crop, ending, report))
-            else:
-                failed.append(record)
-        return failed
-
-    def _track(
-        self, image_id: str, record: PromptRecord, crop: MaskCrop, ending: list[Track], report: StepReport
-    ) -> Track:
+    def _track(self, image_id: str, record: PromptRecord, crop: MaskCrop, report: StepReport) -> Track:
+        """Return the track that a prompt corrects or takes up again, or a new one."""
         identity = _identity(record.label)
-        for track in ending:
-            if identity is not None and _identity_of(track) == identity:
-                return Track(record, crop, track.index, track.instance)
+        if identity in self.known:
+            return Track(record, crop, *self.known[identity])
         report.tracks += 1
         index = self.next_index if record.label.index is None else record.label.index
         self.next_index = max(self.next_index, index) + 1
         # The same id whenever the job is done again.
         new = fo.Instance(id=stable_id(image_id, "instance", record.label.id, 0))
-        return Track(record, crop, index, getattr(record.label, "instance", None) or new)
+        track = Track(record, crop, index, getattr(record.label, "instance", None) or new)
+        if identity is not None:
+            self.known[identity] = track.index, track.instance
+        return track
 
     def _label(self, track: Track, original_hw: tuple[int, int]) -> fo.Detection:
         label = new_detection(track.record, track.crop, self.options, original_hw=original_hw)
@@ -156,11 +148,7 @@ class Tracker:
 
 
 def _identity(label: fo.Label) -> tuple | None:
-    """Return what makes two prompts the same object, if anything does."""
+    """Return what makes two prompts the same object, if anything does; FiftyOne numbers the objects of each class."""
     if label.instance_id is not None:
         return "instance", label.instance_id
-    return None if label.index is None else ("index", label.index)
-
-
-def _identity_of(track: Track) -> tuple | None:
-    return _identity(track.record.label)
+    return None if label.index is None else ("index", label.label, label.index)

@@ -35,6 +35,7 @@ class Unit:
         prompts: by field name, the labels as the database holds them.
         kept: by prompt id, the labels of an earlier run that stay, as the database holds them.
         fingerprint: of a sequence up to here; None if a unit stands alone.
+        stored: the fingerprint that the database has for it, if it is of a sequence.
         is_first: whether a sequence begins here.
     """
 
@@ -44,6 +45,7 @@ class Unit:
     prompts: dict[str, dict | None]
     kept: dict[str, dict] = field(default_factory=dict)
     fingerprint: str | None = None
+    stored: str | None = None
     is_first: bool = False
 
 
@@ -185,9 +187,11 @@ class Units:
             return
         is_first = True
         for chunk in map(dict, _chunks(keys, FETCHED_AT_ONCE)):
+            stored = self._stored(chunk)
             for unit in self._fetch(chunk):
                 if unit.id in fingerprints:
-                    yield replace(unit, fingerprint=fingerprints[unit.id], is_first=is_first), 0
+                    now = (stored.get(unit.id) or {}).get("fingerprint")
+                    yield replace(unit, fingerprint=fingerprints[unit.id], stored=now, is_first=is_first), 0
                     is_first = False
 
     def check_owner(self) -> None:

@@ -48,7 +48,7 @@ class Writer:
         Raises:
             JobError: the disk is full, a folder is not writable, or the database stays away.
         """
-        if record.labels is None:
+        if record.labels is None or record.unchanged:
             self.written(record)
             return
         size = len(bson.encode(record.labels))
