@@ -1,5 +1,6 @@
 """Frames of a video by number, read forward."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ class VideoFrames:
 
     def __init__(self, path: str | Path):
         self.path, self._video, self._next = str(path), None, 1
+        self._end = math.inf  # no frame from here on can be read
 
     def read(self, number: int) -> np.ndarray:
         """Return a frame, counted from 1, as (H, W, 3) uint8 RGB.
@@ -25,13 +27,14 @@ class VideoFrames:
         """
         import cv2
 
-        if self._video is None or number < self._next:
+        there = number < self._end
+        if there and (self._video is None or number < self._next):
             self._video, self._next = cv2.VideoCapture(self.path), 1
-        there = True
-        while there and self._next < number:
+        while there and self._next <= number:
             there, self._next = self._video.grab(), self._next + 1
-        there, frame = self._video.read() if there else (False, None)
-        self._next += 1
+        if not there:
+            self._end = min(number, self._end)
+        there, frame = self._video.retrieve() if there else (False, None)
         if not there:
             self._video = None
             raise ImageError(

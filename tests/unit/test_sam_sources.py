@@ -10,6 +10,7 @@ from scenes import LEFT, RIGHT, draw_scene, ellipse_mask
 
 from mobilesam import SAM, ImageError, PromptError
 from mobilesam.nested_prompts import parse_prompts, split_by_image
+from mobilesam.video import VideoFrames
 
 LEFT_BOX, RIGHT_BOX = [40, 50, 140, 190], [195, 40, 285, 160]
 SCENE = draw_scene([LEFT, RIGHT])[..., ::-1]  # BGR, as Ultralytics has it
@@ -152,3 +153,19 @@ def test_a_video_is_read_frame_by_frame(model, tmp_path):
     path.write_bytes(b"no video")
     with pytest.raises(ImageError, match="without a frame"):
         model.predict(str(path), bboxes=LEFT_BOX)
+
+
+def test_a_video_that_ends_early_is_not_decoded_again_for_each_missing_frame(tmp_path, monkeypatch):
+    path = tmp_path / "short.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
+    for shade in (0, 120, 240):
+        writer.write(np.full((48, 64, 3), shade, np.uint8))
+    writer.release()
+    opened, capture = [], cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda path: opened.append(path) or capture(path))
+    video = VideoFrames(path)
+    for number in range(4, 20):
+        with pytest.raises(ImageError, match=f"frame {number} must be in the video"):
+            video.read(number)
+    assert len(opened) == 1
+    assert [round(video.read(number).mean(), -1) for number in (1, 3, 2)] == [0, 240, 120]
