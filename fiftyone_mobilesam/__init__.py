@@ -108,8 +108,9 @@ def label(
             database_wait: seconds to wait for a database that is away. Default: 600.
             propagate: whether to carry each labeled object on through the frames of its video, or through the images
                 in order; of `dataset.group_by("scene", order_by="number")` each group, and of a dataset of groups the
-                slices of each. Labels of a track share `index` and `instance`. A later prompt with the same one
-                corrects the track. What was begun is done again from its first image. In one process.
+                slices of each. Labels of a track share `index` and `instance`. A later prompt with the same `instance`,
+                or `label` and `index`, corrects the track. What was begun is computed again from its first image. In
+                one process.
             drift: when a track ends: a `mobilesam.propagation.Drift`, or its settings by name.
 
     Returns:
