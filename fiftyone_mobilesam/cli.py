@@ -42,7 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return SOME_FAILED
-    except (MobileSamError, OSError, TypeError, ValueError) as error:  # TypeError: an option that does not exist
+    except (
+        MobileSamError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # no such device, option
         print(f"error: {error}", file=sys.stderr)
         return USAGE
 
@@ -122,6 +128,8 @@ def _report(args: argparse.Namespace, run: Any) -> int:
     """Run a job and write its report."""
     from mobilesam.errors import JobError
 
+    if args.json and not Path(args.json).absolute().parent.is_dir():
+        raise ValueError(f"--json must be in a folder that is there, got {args.json!r}.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as at Ctrl-C, with the books in order
     try:
         report = run()

@@ -1,6 +1,8 @@
 """Pixels from files, arrays, PIL images and tensors: always (H, W, 3) uint8 RGB, the right way up."""
 
 import glob
+import os
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -178,6 +180,8 @@ def find_files(source: str | Path) -> Iterator[str]:
 
 def _read(path: str | Path, max_pixels: int | None) -> np.ndarray:
     try:
+        if not stat.S_ISREG(mode := os.stat(path).st_mode) and not stat.S_ISDIR(mode):
+            raise ImageError(f"image must be a file, got {str(path)!r}, which is a pipe or device. Check the path.")
         with _open(path, max_pixels) as image:
             _check_size(path, image.size, max_pixels)
             if _is_deep_colour(image):

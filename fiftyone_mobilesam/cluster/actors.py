@@ -25,8 +25,8 @@ def label_manifest(
 
     Each actor loads the model once, reads images with fsspec, and writes a record a prompt. A shard is the records of
     one row group of the manifest; it appears at once or not at all, under a name made of what the group asks for, and
-    is never changed. So the same call again, after anything was killed, does the groups that have no shard. Ray starts
-    an actor that dies again, and its group with it. No actor needs FiftyOne.
+    is replaced only to try again an image that could not be used. So the same call again, after anything was killed,
+    does what is missing. Ray starts an actor that dies again, and its group with it. No actor needs FiftyOne.
 
     Args:
         manifest: from `write_manifest` or `write_coco_manifest`, where every machine can read it.
@@ -46,7 +46,7 @@ def label_manifest(
     ray_data = require("ray.data")
     manifest, out = Path(manifest).absolute(), Path(out).absolute()
     _check_options(out, options)
-    groups = [{"group": group} for group, name in _groups(manifest) if not (out / SHARDS / name).exists()]
+    groups = [{"group": group} for group, name in _groups(manifest) if not _is_done(out / SHARDS / name)]
     if not groups:
         return 0
     # A group is a block, and so a task of its own.
@@ -84,10 +84,13 @@ class Worker:
         sizes = [(name, arrow.int64()) for name in ("height", "width")]
         lists = [(name, arrow.list_(arrow.string())) for name in ("label_ids", "records")]
         wanted = parquet.ParquetFile(self.manifest).read_row_group(group).to_pylist()
-        table = arrow.Table.from_pylist(
-            [label_row(row, self.segmenter) for row in wanted], schema=arrow.schema([*texts, *sizes, *lists])
-        )
         shard = self.out / SHARDS / _shard_name([row["id"] for row in wanted])
+        before = parquet.read_table(shard).to_pylist() if shard.exists() else []
+        done = {row["id"]: row for row in before if row["failure"] is None}
+        table = arrow.Table.from_pylist(
+            [done.get(row["id"]) or label_row(row, self.segmenter) for row in wanted],
+            schema=arrow.schema([*texts, *sizes, *lists]),
+        )
         unfinished = shard.with_name(f"{uuid.uuid4().hex}.unfinished")
         shard.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -95,7 +98,7 @@ class Worker:
             os.replace(unfinished, shard)
         finally:
             unfinished.unlink(missing_ok=True)
-        return len(wanted)
+        return len(wanted) - len(done)
 
 
 def label_row(row: Row, segmenter: Segmenter) -> Row:
@@ -155,6 +158,12 @@ def _groups(manifest: Path) -> Iterator[tuple[int, str]]:
     file = require("pyarrow.parquet").ParquetFile(manifest)
     for group in range(file.num_row_groups):
         yield group, _shard_name(file.read_row_group(group, columns=["id"])["id"].to_pylist())
+
+
+def _is_done(shard: Path) -> bool:
+    """Return whether a shard is there and all its images could be used."""
+    failures = require("pyarrow.parquet").read_table(shard, columns=["failure"]) if shard.exists() else None
+    return failures is not None and failures["failure"].null_count == len(failures)
 
 
 def _shard_name(ids: list[str]) -> str:

@@ -119,6 +119,8 @@ def label_coco(
     """
     started, out, images = time.monotonic(), Path(out), Path(images)
     _check(annotations, images, out, segmentation, box)
+    if max_pixels is not None and (not isinstance(max_pixels, int) or max_pixels < 1):
+        raise ValueError(f"max_pixels must be a whole number, 1 or more, got {max_pixels!r}.")
     with (
         CocoFile(annotations) as coco,
         Journal(out.with_name(f"{job or out.name}.journal")) as journal,

@@ -145,16 +145,19 @@ class Engine:
                 detection.id = stable_id(unit.id, self.settings.label_field, prompt_id, numbers[prompt_id])
                 numbers[prompt_id] += 1
         pngs = {} if self.settings.output_dir is None else dict(map(self._to_disk(unit), detections))
-        pngs |= {Path(kept["mask_path"]).name: None for kept in unit.kept.values() if kept.get("mask_path")}
+        stay = [*unit.kept.values(), *unit.others]
+        pngs |= {Path(label["mask_path"]).name: None for label in stay if label.get("mask_path")}
         pngs.pop(None, None)
         labels = label.to_dict()
         if unit.kept:
             by_prompt = {made["prompt_id"]: made for made in labels["detections"]} | unit.kept
             labels["detections"] = [by_prompt[prompt_id] for prompt_id in made_from(unit.prompts)]
+        if not in_place and unit.others:
+            labels["detections"] = [*labels["detections"], *unit.others]
         # In place the prompts have changed now: their boxes may lie on whole pixels.
         prompts = {name: labels for name in unit.prompts} if in_place else unit.prompts
         labels["fingerprint"] = self._in_sequence(unit) or self.settings.fingerprint(prompts)
-        labels["made_from"] = {} if unit.fingerprint else made_from(prompts)
+        labels["made_from"] = {} if unit.fingerprint else unit.hidden | made_from(prompts)
         labels["failed_prompts"] = len(report.failed)
         return Record(
             unit.id,
@@ -181,7 +184,7 @@ class Engine:
                 return None, None
             content, name = io.BytesIO(), f"{detection.id}.png"
             Image.fromarray(detection.mask.astype("uint8") * 255).save(content, "PNG")
-            detection.mask, detection.mask_path = None, f"{self.settings.output_dir}/{unit.id}/{name}"
+            detection.mask, detection.mask_path = None, str(self.settings.mask_folder(unit.id) / name)
             return name, content.getvalue()
 
         return move

@@ -1,7 +1,8 @@
 """What a job keeps beside the labels it writes, and which labels stay when it comes again."""
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Container, Sequence
 from typing import Any
 
 import bson
@@ -16,6 +17,7 @@ from mobilesam import FieldError
 JOURNAL = {"fingerprint": fo.StringField, "failed_prompts": fo.IntField, "made_from": fo.DictField}
 NOT_PROMPTS = {"mask", "mask_path", *JOURNAL, *ATTRIBUTES}  # no mask depends on these
 ASKED_AT_ONCE = 10_000  # ids in one query
+OUTDATED = "outdated:"
 
 # The labels of a prompt field as the database holds them, by name of the field.
 Prompts = dict[str, dict | None]
@@ -59,10 +61,27 @@ def kept_labels(prompts: Prompts, stored: dict, *, same_settings: bool) -> dict[
         prompt_id: label
         for label in _listed(stored)
         if (prompt_id := label.get("prompt_id")) in now
-        and before.get(prompt_id) == now[prompt_id]
         and label.get("failure") is None
-        and (same_settings or label.get("review") == "accepted")
+        and files_are_there(label)
+        and before.get(prompt_id) in (what := (now[prompt_id], outdated(now[prompt_id])))
+        and (label.get("review") == "accepted" or (same_settings and before[prompt_id] == what[0]))
     }
+
+
+def labels_of_others(stored: dict, hidden: Container[str]) -> list[dict]:
+    """Return the labels that were drawn by hand, and those of prompts that a view hides."""
+    return [label for label in _listed(stored) if label.get("prompt_id") is None or label["prompt_id"] in hidden]
+
+
+def outdated(what: str) -> str:
+    """Return an entry of `made_from` for a label that stays from a run with other settings."""
+    return what if what.startswith(OUTDATED) else OUTDATED + what
+
+
+def files_are_there(labels: dict) -> bool:
+    """Return whether the files exist that a label, or each of its list, names."""
+    paths = [label["mask_path"] for label in [labels, *_listed(labels)] if label.get("mask_path")]
+    return all(map(os.path.isfile, paths))
 
 
 def check_owner(collection: Collection, ids: Sequence[str], label_field: str) -> None:

@@ -95,6 +95,9 @@ class JobReport:
             f"{self.failed_prompts} prompts without a mask."
         ]
         lines += [self.reason] if self.reason else []
+        gone = self.total - self.done - self.up_to_date - len(self.failed)
+        if self.state == "finished" and gone:
+            lines.append(f"{gone} samples were deleted meanwhile.")
         if self.tracks:
             lines.append(f"{self.tracks} tracks, of which {len(self.ended)} ended early.")
         lines += [f"  track {index} ended at {where}: {reason}" for where, index, reason in self.ended[:SHOWN]]

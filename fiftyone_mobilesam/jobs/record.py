@@ -1,5 +1,6 @@
 """The job as a run of its dataset: settings, state and counts in its config, failed samples in its results."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
@@ -12,7 +13,7 @@ from fiftyone_mobilesam.jobs.database import DATABASE_WAIT, patiently
 from fiftyone_mobilesam.jobs.progress import JobReport
 from fiftyone_mobilesam.jobs.units import Units
 from fiftyone_mobilesam.options import Options
-from mobilesam.errors import JobError
+from mobilesam.errors import FieldError, JobError
 
 PREFIX, METHOD = "mobilesam_", "mobilesam_job"
 
@@ -67,9 +68,27 @@ def run_key(job: str) -> str:
     Raises:
         ValueError: a name that cannot be one.
     """
-    if not (PREFIX + job).isidentifier():
-        raise ValueError(f"job must be letters, digits and underscores, got {job!r}.")
+    if not job or not (PREFIX + job).isidentifier():
+        instead = re.sub(r"\W", "_", job) or "nightly"
+        raise ValueError(f"job must be letters, digits and underscores, such as {instead!r}, got {job!r}.")
     return PREFIX + job
+
+
+def check_no_other_job(dataset: fo.Dataset, job: str, call: dict[str, Any]) -> None:
+    """Check that no other job fills the same field from other prompts.
+
+    Raises:
+        FieldError: one does.
+    """
+    for key in dataset.list_runs(method=METHOD):
+        other = dataset.get_run_info(key).config.serialize()["call"]
+        names = ("prompt_field", "box_prompt_field", "point_prompt_field")
+        prompts, theirs = ([said.get(name) for name in names if said.get(name)] for said in (call, other))
+        if key != run_key(job) and other["label_field"] == call["label_field"] and theirs != prompts:
+            raise FieldError(
+                f"label_field must be a job's own, got {call['label_field']!r}, which job {key.removeprefix(PREFIX)!r} "
+                f"fills from {', '.join(theirs) or 'no prompts'}. Use another name, or pass overwrite=True."
+            )
 
 
 def find_job(job: str, dataset: str | None = None) -> tuple[fo.Dataset, dict[str, Any]]:
@@ -88,7 +107,8 @@ def find_job(job: str, dataset: str | None = None) -> tuple[fo.Dataset, dict[str
     names = sorted(found["name"] for found in datasets if dataset in (None, found["name"]))
     if len(names) != 1:
         where = f"of dataset {dataset!r}" if dataset else "of one dataset"
-        raise JobError(f"job must be one {where}, got {job!r}, found in {names or 'none'}. Name it, or the dataset.")
+        found = f"which is in {', '.join(names)}" if names else "which is not there"
+        raise JobError(f"job must be one {where}, got {job!r}, {found}. Check the name, or name the dataset.")
     loaded = fo.load_dataset(names[0])
     return loaded, loaded.get_run_info(run_key(job)).config.serialize()
 

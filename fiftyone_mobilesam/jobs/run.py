@@ -15,7 +15,7 @@ from fiftyone_mobilesam.jobs.database import DATABASE_WAIT, patiently
 from fiftyone_mobilesam.jobs.engine import Engine, Record
 from fiftyone_mobilesam.jobs.pool import pooled_records
 from fiftyone_mobilesam.jobs.progress import JobReport
-from fiftyone_mobilesam.jobs.record import JobRecord, run_key
+from fiftyone_mobilesam.jobs.record import JobRecord, check_no_other_job, run_key
 from fiftyone_mobilesam.jobs.units import Settings, Unit, Units
 from fiftyone_mobilesam.jobs.writer import Writer
 from fiftyone_mobilesam.options import Options
@@ -48,6 +48,7 @@ def label(
     **options: Any,
 ) -> JobReport:
     """See `fiftyone_mobilesam.label`."""
+    devices = [devices] if isinstance(devices, str) else devices
     call = {"prompt_field": prompt_field, "label_field": label_field, "job": job, "workers": workers}
     call |= {"devices": devices and list(devices), "output_dir": _absolute(output_dir)}
     call |= {"cache_dir": _absolute(cache_dir)}
@@ -57,6 +58,8 @@ def label(
     drift = _drift(drift, propagate=propagate, processes=workers * len(devices or [None]), options=options)
     call |= {"overwrite": overwrite, "propagate": propagate, "drift": drift and asdict(drift), **options}
     run_key(job)
+    if not isinstance(max_pixels, int) or max_pixels < 1:
+        raise ValueError(f"max_pixels must be a whole number, 1 or more, got {max_pixels!r}.")
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}.")
     if "on_error" in options:
@@ -78,6 +81,7 @@ def label(
     units = Units(samples, label_field, parsed, propagate=propagate, wait=database_wait)
     if not (overwrite or parsed.in_place):
         units.check_owner()
+        check_no_other_job(units.root, job, call)
     report = JobReport(job, units.root.name, label_field, total=len(units))
     patiently(units.declare, wait=database_wait)
     record = JobRecord(samples, report, call, wait=database_wait)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
@@ -12,7 +13,17 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam.fields import FRAMES, Target
 from fiftyone_mobilesam.jobs.database import patiently
-from fiftyone_mobilesam.jobs.journal import JOURNAL, check_owner, digest, digest_of_prompts, kept_labels
+from fiftyone_mobilesam.jobs.journal import (
+    JOURNAL,
+    check_owner,
+    digest,
+    digest_of_prompts,
+    files_are_there,
+    kept_labels,
+    labels_of_others,
+    made_from,
+    outdated,
+)
 from fiftyone_mobilesam.jobs.sequences import Key, dynamic_groups, flat, in_sequences
 from fiftyone_mobilesam.labels import ATTRIBUTES
 from fiftyone_mobilesam.options import Options
@@ -34,6 +45,8 @@ class Unit:
         frame_number: in that video, from 1; None for an image.
         prompts: by field name, the labels as the database holds them.
         kept: by prompt id, the labels of an earlier run that stay, as the database holds them.
+        others: labels that stay and are of no prompt here: drawn by hand, or of prompts that the view hides.
+        hidden: what the latter prompts were, see `made_from`.
         fingerprint: of a sequence up to here; None if a unit stands alone.
         stored: the fingerprint that the database has for it, if it is of a sequence.
         is_first: whether a sequence begins here.
@@ -44,6 +57,8 @@ class Unit:
     frame_number: int | None
     prompts: dict[str, dict | None]
     kept: dict[str, dict] = field(default_factory=dict)
+    others: list[dict] = field(default_factory=list)
+    hidden: dict[str, str] = field(default_factory=dict)
     fingerprint: str | None = None
     stored: str | None = None
     is_first: bool = False
@@ -74,6 +89,10 @@ class Settings:
     max_pixels: int
     cache_dir: str | None
     drift: Drift | None
+
+    def mask_folder(self, unit_id: str) -> Path:
+        """Return the folder for the mask files of a sample or frame."""
+        return Path(self.output_dir, self.label_field, unit_id)
 
     @cached_property
     def digest(self) -> str:
@@ -163,15 +182,15 @@ class Units:
             for keys in self.sequences:
                 yield from self._pending_sequence(keys, settings)
             return
+        files = ["detections.mask_path", "mask_path"] if settings.output_dir else []
         for chunk in map(dict, _chunks(self.keys, FETCHED_AT_ONCE)):
-            stored = self._stored(chunk)
+            stored = self._stored(chunk, (*JOURNAL, *files))
             for unit in self._fetch(chunk):
                 labels = stored.get(unit.id) or {}
                 nothing = self.options.in_place and not any(unit.prompts.values())
-                if nothing or labels.get("fingerprint") == settings.fingerprint(unit.prompts):
-                    yield None, labels.get("failed_prompts", 0)
-                else:
-                    yield replace(unit, kept=self._kept(unit, labels, settings)), 0
+                same = labels.get("fingerprint") == settings.fingerprint(unit.prompts) and files_are_there(labels)
+                pending = None if nothing or same else self._pending(unit, labels, settings)
+                yield pending, 0 if pending else labels.get("failed_prompts", 0)
 
     def _pending_sequence(self, keys: list[Key], settings: Settings) -> Iterator[tuple[Unit | None, int]]:
         fingerprints, failed_prompts, before, stale = {}, [], "", False
@@ -203,13 +222,28 @@ class Units:
         ids = [unit_id for unit_id, _ in self.keys]
         patiently(lambda: check_owner(self.collection, ids, self.label_field), wait=self.wait)
 
-    def _kept(self, unit: Unit, journal: dict, settings: Settings) -> dict[str, dict]:
-        """Return by prompt id the labels that stay though their document is stale."""
-        if not journal.get("made_from"):
-            return {}
-        stored = self._stored({unit.id: None}, ["detections"]).get(unit.id) or {}
+    def _pending(self, unit: Unit, journal: dict, settings: Settings) -> Unit | None:
+        """Return a unit with what stays of its labels; None if a view hides prompts and the others are up to date."""
+        if "fingerprint" not in journal or not unit.prompts:
+            return unit
         same_settings = journal["fingerprint"].startswith(settings.digest)
-        return kept_labels(unit.prompts, journal | stored, same_settings=same_settings)
+        before, now = journal.get("made_from") or {}, made_from(unit.prompts)
+        hidden = {name: what for name, what in before.items() if name in self._all_prompts(unit) and name not in now}
+        if before and same_settings and hidden | now == before and files_are_there(journal):
+            return None
+        stored = self._stored({unit.id: None}, ["detections"]).get(unit.id) or {}
+        kept = kept_labels(unit.prompts, journal | stored, same_settings=same_settings)
+        others = [] if self.options.in_place else labels_of_others(stored, hidden)
+        if not same_settings:
+            hidden = {name: outdated(what) for name, what in hidden.items()}
+        return replace(unit, kept=kept, others=others, hidden=hidden)
+
+    def _all_prompts(self, unit: Unit) -> set[str]:
+        """Return the ids of a unit's prompts, those that the view hides too."""
+        found = patiently(
+            lambda: self.collection.find_one({"_id": ObjectId(unit.id)}, dict.fromkeys(unit.prompts, 1)), wait=self.wait
+        )
+        return made_from({name: _value(found or {}, name) for name in unit.prompts}).keys()
 
     def prompt_failures(self) -> Iterator[Failure]:
         """Yield each prompt that has a record with a reason in place of a mask."""

@@ -56,7 +56,7 @@ class Writer:
             self.written(_failed(record, _too_large(size)))
             return
         if self.settings.output_dir is not None:
-            write_masks(Path(self.settings.output_dir, record.unit_id), record.pngs)
+            write_masks(self.settings.mask_folder(record.unit_id), record.pngs)
         self.records.append(record)
         self.bytes += size
         late = time.monotonic() - self.flushed > SECONDS

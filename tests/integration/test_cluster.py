@@ -110,7 +110,7 @@ def test_actors_make_what_a_plain_run_makes_though_one_is_killed(cluster, coco):
     assert check_records_are_those_of_a_plain_run(coco, folder, folder, images_per_shard=2).failed == 2
 
     # Again: what is missing is done, and nothing else. Other options want another folder.
-    assert label_manifest(folder / "manifest.parquet", folder / "ray", **SETTINGS) == 0
+    assert label_manifest(folder / "manifest.parquet", folder / "ray", **SETTINGS) == 1  # the image that is missing
     shards = sorted((folder / "ray" / "shards").iterdir())
     assert len(shards) == 6
     shards[2].unlink()

@@ -132,6 +132,44 @@ def test_what_was_corrected_by_hand_stays_while_its_prompt_does(pair, tmp_path, 
     assert counts(label(pair, label_field=field, **options)) == (0, 3, 0)
 
 
+def test_a_job_on_a_view_leaves_the_labels_of_hidden_prompts(pair):
+    label(pair)
+    sample = pair.first()
+    sample.masks.detections[0].mask = np.ones((8, 8), dtype=bool)  # of "a", corrected by hand
+    sample.masks.detections.append(fo.Detection(label="drawn", bounding_box=[0, 0, 0.1, 0.1]))
+    sample.save()
+    before = raw(pair)
+    shown = pair.filter_labels("detections", fo.ViewField("label") == "b", only_matches=False)
+    assert counts(label(shown, job="view")) == (0, 3, 0)
+    assert raw(pair) == before
+    assert counts(label(shown, job="view", clip=False)) == (3, 0, 0)
+    kept, redone, drawn = pair.first().masks.detections
+    assert (kept.mask.shape, drawn.label) == ((8, 8), "drawn")
+    assert redone.mask.shape != (8, 8)
+    assert counts(label(pair, clip=False)) == (2, 1, 0)  # "a" was made with other settings
+    assert [d.label for d in pair.first().masks.detections] == ["a", "b", "drawn"]
+    assert pair.first().masks.detections[0].mask.shape != (8, 8)
+
+
+def test_fields_with_one_folder_do_not_take_each_others_files(pair, tmp_path):
+    for field in ("m1", "m2"):
+        label(pair, label_field=field, output_dir=tmp_path / "out", job=field)
+    paths = [d.mask_path for sample in pair for field in ("m1", "m2") for d in sample[field].detections]
+    assert len(paths) == 6
+    assert all(map(os.path.isfile, paths))
+    os.unlink(paths[0])
+    assert counts(label(pair, label_field="m1", output_dir=tmp_path / "out", job="m1")) == (1, 2, 0)
+    assert os.path.isfile(paths[0])
+
+
+def test_another_prompt_field_does_not_take_over(pair):
+    label(pair)
+    pair.clone_sample_field("detections", "others")
+    with pytest.raises(FieldError, match="which job 'label' fills from detections"):
+        label(pair, "others", job="other")
+    assert counts(label(pair, "others", job="other", overwrite=True)) == (3, 0, 0)
+
+
 def test_an_accepted_mask_stays_with_other_options_and_a_rejected_one_does_not(pair):
     label(pair)
     review = Review(pair, "masks")
@@ -200,7 +238,7 @@ def test_masks_on_disk(pair, tmp_path):
     sample = pair.first()
     sample.detections.detections.pop()
     sample.save()
-    (folder / sample.id / "half.png.part").touch()  # as a kill would leave it
+    (folder / "masks" / sample.id / "half.png.part").touch()  # as a kill would leave it
     label(pair, output_dir=folder)
     left = [path for path in folder.rglob("*") if path.is_file()]
     assert len(left) == 2
@@ -285,6 +323,7 @@ def bad_files(folder: Path) -> dict[str, str | None]:
     good.save(folder / ODD_NAME)
     (folder / "loop.png").symlink_to(folder / "loop.png")
     (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
     return {
         "missing.png": "does not exist",
         "empty.jpg": "0 bytes",
@@ -294,6 +333,7 @@ def bad_files(folder: Path) -> dict[str, str | None]:
         "huge.png": "1,000,000 pixels at most",
         "loop.png": "symbolic links",
         "folder.png": "directory",
+        "pipe.png": "a pipe or device",
         **dict.fromkeys(
             [
                 "good.png",
@@ -396,6 +436,10 @@ def test_wrong_calls_say_so_before_the_first_image(pair):
         label(pair, job="no name!")
     with pytest.raises(ValueError, match="at least 1"):
         label(pair, workers=0)
+    with pytest.raises(ValueError, match="whole number"):
+        label(pair, max_pixels="10")
+    with pytest.raises(ValueError, match="such as 'nightly_1'"):
+        label(pair, job="nightly-1")
     with pytest.raises(TypeError, match="Check the spelling"):
         label(pair, clipp=False)
     assert not pair.list_runs()
