@@ -94,6 +94,12 @@ def scores(sample: Any, field: str, truth: list[list[np.ndarray]]) -> list[dict[
     return found
 
 
+def gone(sample: Any, field: str, truth: list[list[np.ndarray]]) -> int:
+    """Return the number of masks of objects that are not visible any more."""
+    frames = ((masks, sample.frames[number][field].detections) for number, masks in enumerate(truth, start=1))
+    return sum(masks[label.index].sum() < VISIBLE_AREA for masks, labels in frames for label in labels)
+
+
 def _full(label: Any) -> np.ndarray:
     import fiftyone as fo
 
@@ -134,7 +140,7 @@ def save_overlays(sample: Any, truth: list[list[np.ndarray]], path: Path) -> Non
     cv2.imwrite(str(path), np.hstack(pictures))
 
 
-def measure(cases: list[Case], frames: int, folder: Path, save: Path | None) -> None:
+def measure(cases: list[Case], frames: int, folder: Path, save: Path | None, drift: dict | None) -> None:
     """Print the scores of tracks, and of boxes in every frame."""
     import fiftyone as fo
 
@@ -148,7 +154,7 @@ def measure(cases: list[Case], frames: int, folder: Path, save: Path | None) -> 
             add_clip(dataset, path, truth)
             truths[str(path)] = truth
     common = {"devices": ["cpu"], "cache_dir": folder / "embeddings"}  # each frame is encoded once
-    report = fom.label(dataset, "frames.start", "frames.tracks", job="tracks", propagate=True, **common)
+    report = fom.label(dataset, "frames.start", "frames.tracks", job="tracks", propagate=True, drift=drift, **common)
     print(report)
     fom.label(dataset, "frames.every", "frames.boxed", job="boxed", clip=False, **common)
     dataset.reload()
@@ -156,6 +162,7 @@ def measure(cases: list[Case], frames: int, folder: Path, save: Path | None) -> 
         found = [scores(sample, field, truths[sample.filepath]) for sample in dataset]
         for which, row in summary(found).items():
             print(json.dumps({"masks": field, "frames": which, **row}), flush=True)
+    print("masks of objects out of view:", sum(gone(sample, "tracks", truths[sample.filepath]) for sample in dataset))
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)
         for sample in dataset:
@@ -170,13 +177,15 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=20, metavar="PHOTOGRAPHS")
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--save", type=Path, metavar="DIR", help="write pictures of the first, middle and last frame")
+    parser.add_argument("--drift", type=json.loads, metavar="JSON", help='such as {"min_agreement": 0.5}')
     args = parser.parse_args()
     os.environ |= {"FIFTYONE_DO_NOT_TRACK": "true", "FIFTYONE_DATABASE_VALIDATION": "false"}
     with tempfile.TemporaryDirectory() as database, tempfile.TemporaryDirectory() as folder:
         mongod = Mongod(Path(database))
         os.environ["FIFTYONE_DATABASE_URI"] = mongod.uri
         try:
-            measure(coco_cases(args.coco, args.images, args.limit), args.frames, Path(folder), args.save)
+            cases = coco_cases(args.coco, args.images, args.limit)
+            measure(cases, args.frames, Path(folder), args.save, args.drift)
         finally:
             mongod.kill()
 

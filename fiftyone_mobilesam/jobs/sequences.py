@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
-from fiftyone.core.media import GROUP
+from fiftyone.core.media import GROUP, VIDEO
 
 from fiftyone_mobilesam.prompts import LIST_LABELS
 from mobilesam import FieldError
@@ -37,7 +37,13 @@ def flat(samples: SampleCollection) -> SampleCollection:
 
 
 def dynamic_groups(samples: SampleCollection) -> list[list[Key]]:
-    """Return the samples of each group of a view like `dataset.group_by("scene", order_by="frame_number")`."""
+    """Return the samples of each group of a view like `dataset.group_by("scene", order_by="frame_number")`.
+
+    Raises:
+        FieldError: the samples are videos.
+    """
+    if flat(samples).media_type == VIDEO:
+        raise FieldError("A view by group_by must be of images, got videos. Leave group_by out: each is a sequence.")
     return [[(sample_id, ("", None)) for sample_id in group.values("id")] for group in samples.iter_dynamic_groups()]
 
 

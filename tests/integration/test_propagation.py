@@ -260,6 +260,8 @@ def test_wrong_calls_and_the_command(video, tmp_path):
     ):
         with pytest.raises(ValueError, match=text):
             propagate(video, "frames.boxes", "frames.masks", **keywords)
+    with pytest.raises(ValueError, match="Leave group_by out"):
+        propagate(video.group_by("filepath"), "frames.boxes", "frames.masks")
     with pytest.raises(ValueError, match="must go with prompt_field"):
         propagate(video, None, "frames.masks")
     with pytest.raises(TypeError, match="clip must be left out"):
