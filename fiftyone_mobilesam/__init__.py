@@ -100,8 +100,8 @@ def label(
             job: name of the run of the dataset, `mobilesam_<job>`, that keeps its settings, state and failures.
             workers: processes on each device, each with its own model. Default: 1, in this process.
             devices: where to run, such as ["cuda:0", "cuda:1"]. Default: a GPU if there is one, else the CPU.
-            output_dir: folder for masks as `<label field>/<sample id>/<label id>.png`, 0 and 255, which labels then name in
-                `mask_path`; a sample's own folder holds nothing else. Default: masks are in the database.
+            output_dir: folder for masks as `<label field>/<sample id>/<label id>.png`, 0 and 255, which labels then
+                name in `mask_path`; a sample's own folder holds nothing else. Default: masks are in the database.
             weights, precision, cache_dir: see `load_model`.
             max_pixels: images of more pixels are failures. Default: 178,956,970, where Pillow suspects an attack.
             overwrite: whether labels in `label_field` that no job wrote may be replaced. Default: FieldError.

@@ -4,11 +4,12 @@ import argparse
 import ast
 import contextlib
 import csv
+import inspect
 import io
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,13 @@ EPILOG = """examples:
   fiftyone-mobilesam status nightly
   fiftyone-mobilesam resume nightly
   fiftyone-mobilesam failures nightly --export failures.csv
+  fiftyone-mobilesam resume masks.json              (a job without a database goes by its output)
   fiftyone-mobilesam export --dataset NAME --label-field masks --format yolo --out training/
 The same `label` command again does only what is missing.
 """
 ONLY_FOR_DATASETS = ("prompt_field", "label_field", "view", "group_slice", "output_dir", "overwrite", "propagate")
 KEYWORDS = ("job", "workers", "weights", "precision", "cache_dir", "max_pixels")
 KEYWORDS += ("prompt_field", "label_field", "output_dir", "overwrite", "propagate")
-COLUMNS = ("sample_id", "prompt_id", "filepath", "reason")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,13 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return SOME_FAILED
-    except (
-        MobileSamError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # no such device, option
+    except (MobileSamError, OSError, RuntimeError, TypeError, ValueError) as error:  # no such device, option
         print(f"error: {error}", file=sys.stderr)
         return USAGE
 
@@ -66,43 +61,70 @@ def label(args: argparse.Namespace) -> int:
         from fiftyone_mobilesam.coco.job import label_coco
 
         keywords |= {"device": args.device[0]} if args.device else {}
+        accepted = inspect.signature(label_coco).parameters
+        if others := sorted(keywords.keys() - accepted.keys()):
+            raise ValueError(f"--option must be one of {', '.join(accepted)}, got {', '.join(others)}.")
         return _report(args, lambda: label_coco(args.coco, args.images, args.out, **keywords))
     keywords |= {"devices": args.device} if args.device else {}
-    with _fiftyone() as fo:
-        return _label(args, _samples(fo, args), keywords)
+    return _report(args, lambda: _label(lambda fo: (_samples(fo, args), keywords)))
 
 
 def resume(args: argparse.Namespace) -> int:
     """Go on with a job, with the settings it was started with."""
-    with _fiftyone():
+    if _is_output(args.job):
+        from fiftyone_mobilesam.coco.job import label_coco
+        from fiftyone_mobilesam.coco.report import find_coco_job
+
+        call = find_coco_job(args.job)["call"]
+        if not call:
+            raise ValueError(f"job must be one of `label`, got {args.job!r}, which was merged. Merge the shards again.")
+        return _report(args, lambda: label_coco(**call))
+
+    def started(_: Any) -> tuple[Any, dict[str, Any]]:
         from fiftyone_mobilesam.jobs.record import find_job, run_key
 
         dataset, record = find_job(args.job, args.dataset)
-        return _label(args, dataset.load_run_view(run_key(args.job)), record["call"])
+        return dataset.load_run_view(run_key(args.job)), record["call"]
+
+    return _report(args, lambda: _label(started))
 
 
 def status(args: argparse.Namespace) -> int:
     """Say how far a job is."""
-    with _fiftyone():
-        from fiftyone_mobilesam.jobs.record import find_job
+    if _is_output(args.job):
+        from fiftyone_mobilesam.coco.report import find_coco_job
 
-        _, record = find_job(args.job, args.dataset)
-    if args.json:
-        print(json.dumps({**record["counts"], "updated": record["updated"]}, indent=1))
+        books = {name: value for name, value in find_coco_job(args.job).items() if name not in ("call", "failures")}
     else:
-        for name, value in {**record["counts"], "updated": record["updated"]}.items():
-            print(f"{name:<18}{'-' if value is None else value}")
+        with _fiftyone():
+            from fiftyone_mobilesam.jobs.record import find_job
+
+            _, record = find_job(args.job, args.dataset)
+        books = {**record["counts"], "updated": record["updated"]}
+    if args.json:
+        print(json.dumps(books, indent=1))
+    else:
+        for name, value in books.items():
+            print(f"{name:<20}{'-' if value is None else value}")
     return OK
 
 
 def failures(args: argparse.Namespace) -> int:
     """List the samples and prompts without masks, with reasons, as CSV."""
-    with _fiftyone():
-        from fiftyone_mobilesam.jobs.record import all_failures
+    _check_folder("--export", args.export)
+    if _is_output(args.job):
+        from fiftyone_mobilesam.coco.report import coco_failures
 
-        rows = list(all_failures(args.job, args.dataset))
+        columns = ("image_id", "annotation_id", "file_name", "reason")
+        rows = list(coco_failures(args.job))
+    else:
+        columns = ("sample_id", "prompt_id", "filepath", "reason")
+        with _fiftyone():
+            from fiftyone_mobilesam.jobs.record import all_failures
+
+            rows = list(all_failures(args.job, args.dataset))
     with open(args.export, "w", newline="", encoding="utf-8") if args.export else _stdout() as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
     return OK
@@ -118,18 +140,20 @@ def export(args: argparse.Namespace) -> int:
     return OK if report.ok else SOME_FAILED
 
 
-def _label(args: argparse.Namespace, samples: Any, keywords: dict[str, Any]) -> int:
+def _label(call: Callable[[Any], tuple["SampleCollection", dict[str, Any]]]) -> Any:
+    """Run a job on the samples and with the keywords that a function of FiftyOne gives."""
     import fiftyone_mobilesam
 
-    return _report(args, lambda: fiftyone_mobilesam.label(samples, **keywords))
+    with _fiftyone() as fo:
+        samples, keywords = call(fo)
+        return fiftyone_mobilesam.label(samples, **keywords)
 
 
-def _report(args: argparse.Namespace, run: Any) -> int:
+def _report(args: argparse.Namespace, run: Callable[[], Any]) -> int:
     """Run a job and write its report."""
     from mobilesam.errors import JobError
 
-    if args.json and not Path(args.json).absolute().parent.is_dir():
-        raise ValueError(f"--json must be in a folder that is there, got {args.json!r}.")
+    _check_folder("--json", args.json)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as at Ctrl-C, with the books in order
     try:
         report = run()
@@ -138,8 +162,18 @@ def _report(args: argparse.Namespace, run: Any) -> int:
         return SOME_FAILED
     if args.json:
         Path(args.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
-    print(report, file=sys.__stdout__)
+    print(report)
     return OK if report.ok else SOME_FAILED
+
+
+def _is_output(job: str) -> bool:
+    """Return whether a job is named by the output of `label --coco`: names of others are letters and digits."""
+    return not f"_{job}".isidentifier()
+
+
+def _check_folder(option: str, path: str | None) -> None:
+    if path and not Path(path).absolute().parent.is_dir():
+        raise ValueError(f"{option} must be in a folder that is there, got {path!r}. Make the folder.")
 
 
 class _Stderr(io.TextIOBase):
@@ -178,8 +212,15 @@ def _samples(fo: Any, args: argparse.Namespace) -> "SampleCollection":
         raise ValueError(f"--dataset must be one of {', '.join(fo.list_datasets()) or 'none'}, got {args.dataset!r}.")
     samples = fo.load_dataset(args.dataset)
     if args.view:
+        if not samples.has_saved_view(args.view):
+            views = ", ".join(samples.list_saved_views()) or "none"
+            raise ValueError(f"--view must be a saved view of the dataset, which has {views}, got {args.view!r}.")
         samples = samples.load_saved_view(args.view)
-    return samples.select_group_slices(args.group_slice) if args.group_slice else samples
+    if not args.group_slice:
+        return samples
+    if samples.media_type != fo.core.media.GROUP:
+        raise ValueError(f"--group-slice must be left out, got it with {args.dataset!r}, which has no groups.")
+    return samples.select_group_slices(args.group_slice)
 
 
 def _refuse(args: argparse.Namespace, names: Sequence[str], source: str) -> None:
@@ -247,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--group-slice", metavar="NAME", action="append", help="of a dataset of groups")
     for name, run in (("resume", resume), ("status", status), ("failures", failures)):
         command = add(name, run)
-        command.add_argument("job", metavar="JOB")
+        command.add_argument("job", metavar="JOB", help="its name, or the output of `label --coco`")
         command.add_argument("--dataset", metavar="NAME", help="where several datasets have such a job")
         if name == "resume":
             command.add_argument("--json", metavar="FILE", help="write the report")

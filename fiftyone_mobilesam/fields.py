@@ -121,6 +121,10 @@ class Target:
         if not isinstance(field, str):
             raise FieldError(f"label_field must be one field name, got {field!r}. All masks go into one field.")
         name = field.removeprefix(FRAMES)
+        if name != field and not self.is_video:
+            raise FieldError(
+                f"label_field must have no {FRAMES!r} where samples are images, got {field!r}. Use {name!r}."
+            )
         if options.in_place:
             kind = _label_type(self.samples, options.prompt_field) if options.prompt_field else None
             if prompts != [name] or kind not in (fo.Detections, fo.Detection):

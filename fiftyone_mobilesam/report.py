@@ -64,5 +64,6 @@ class RunReport:
         ]
         lines += [f"  {failure}" for failure in self.failed[:SHOWN]]
         if len(self.failed) > SHOWN:
-            lines.append(f"  ... and {len(self.failed) - SHOWN} more in model.last_run.failed")
+            more = len(self.failed) - SHOWN
+            lines.append(f"  ... and {more} more in `failed` of this report, of apply_model in model.last_run")
         return "\n".join(lines)

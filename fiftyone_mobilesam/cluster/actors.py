@@ -1,5 +1,6 @@
 """Masks on several machines: a manifest in, append-only shards of records out, by actors of Ray Data."""
 
+import inspect
 import json
 import os
 import shutil
@@ -41,9 +42,11 @@ def label_manifest(
 
     Raises:
         MissingPackageError: Ray is not installed.
+        TypeError: an option that does not exist.
         ValueError: `out` has shards that were made with other options.
     """
     ray_data = require("ray.data")
+    inspect.signature(Segmenter).bind_partial(**options)
     manifest, out = Path(manifest).absolute(), Path(out).absolute()
     _check_options(out, options)
     groups = [{"group": group} for group, name in _groups(manifest) if not _is_done(out / SHARDS / name)]

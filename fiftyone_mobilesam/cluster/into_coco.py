@@ -9,7 +9,8 @@ import numpy as np
 from fiftyone_mobilesam.cluster.actors import read_shards
 from fiftyone_mobilesam.cluster.manifest import coco_row
 from fiftyone_mobilesam.coco.file import NO_IMAGE, CocoFile
-from fiftyone_mobilesam.coco.output import CocoReport, write_output
+from fiftyone_mobilesam.coco.output import write_output
+from fiftyone_mobilesam.coco.report import CocoReport, check_out
 from fiftyone_mobilesam.segmenter import Record, failed
 
 NOT_DONE = "The shards have nothing for this annotation as it is now. Write the manifest and run the job again."
@@ -23,14 +24,16 @@ def merge_coco(
     Args:
         annotations: COCO file that the manifest was written from.
         shards: folder of the run.
-        out: COCO file to write.
+        out: COCO file to write; `<out>.report.json` has the report.
         segmentation: see `label_coco`.
         box: see `label_coco`.
 
     Raises:
         AnnotationError: not a COCO file.
         FileNotFoundError: there are no shards.
+        OSError: the output cannot be written, or something else is there.
     """
+    check_out(Path(out), annotations)
     with CocoFile(annotations) as coco, tempfile.TemporaryFile(dir=Path(out).parent) as spool:
         rows = ((ordinal, coco_row(coco, ordinal)) for ordinal in range(coco.images))
         wanted = {row["id"]: ordinal for ordinal, row in rows if row}
@@ -49,4 +52,6 @@ def merge_coco(
             spool.seek(offsets[position])
             return json.loads(spool.read(lengths[position]))
 
-        return write_output(coco, out, record_of, segmentation=segmentation, box=box)
+        report = CocoReport.of(coco, out)
+        write_output(coco, report, record_of, segmentation=segmentation, box=box)
+    return report

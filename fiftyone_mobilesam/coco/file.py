@@ -32,6 +32,7 @@ class CocoFile:
         owners: (count,) ordinal of each annotation's image, -1 where it names none.
         unknown_categories: number of annotations whose category is not in the file.
         duplicate_ids: number of annotations whose id an earlier one has.
+        duplicate_image_ids: number of images whose id an earlier one has; annotations are the earlier one's.
 
     Raises:
         AnnotationError: not a COCO file with images and annotations.
@@ -39,6 +40,7 @@ class CocoFile:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self.duplicate_image_ids = 0
         self._ordinals: dict[Any, int] = {}
         self._images: dict[int, tuple[int, int]] = {}
         offsets, lengths, owners, ids = array("q"), array("q"), array("q"), array("q")
@@ -134,6 +136,7 @@ class CocoFile:
     def _add_image(self, image: Any, offset: int, length: int) -> None:
         ordinal = self._ordinal(image.get("id")) if isinstance(image, dict) else NO_IMAGE
         if ordinal != NO_IMAGE:
+            self.duplicate_image_ids += ordinal in self._images
             self._images.setdefault(ordinal, (offset, length))
 
     def _read(self, offset: int, length: int) -> Any:

@@ -18,11 +18,13 @@ from tqdm import tqdm
 
 from fiftyone_mobilesam.coco.file import NO_IMAGE, CocoFile, prompt_of
 from fiftyone_mobilesam.coco.journal import Journal
-from fiftyone_mobilesam.coco.output import CocoReport, write_output
+from fiftyone_mobilesam.coco.output import write_output
+from fiftyone_mobilesam.coco.report import CocoReport, check_out, keeping_books
 from fiftyone_mobilesam.segmenter import PlainPrompt, Record, Segmenter, digest, failed
 
 logger = logging.getLogger(__name__)
 NO_SUCH_IMAGE = "image_id must be that of an image of the file, got another. Add the image's record, or correct it."
+SECONDS_A_REPORT = 10.0
 FAILED = "-"  # fingerprint of an image that could not be read: it is tried again
 
 
@@ -95,7 +97,7 @@ def label_coco(
         annotations: COCO file.
         images: folder that its file names are relative to. A name that leads out of it (`../`) is a failure; links in
             it are followed.
-        out: COCO file to write; `<out>.report.json` has the report.
+        out: COCO file to write; `<out>.report.json` has the report, while the job runs too.
         job: name of the journal. Default: that of the output. It can be removed when the output is there.
         weights: see `mobilesam.load_model`.
         device: where to run. Default: a GPU if there is one.
@@ -114,16 +116,16 @@ def label_coco(
     Raises:
         AnnotationError: `annotations` is not a COCO file, or another run writes the same output.
         CheckpointError: the weights do not load, or the model fails its self-test.
-        OSError: the output cannot be written; what is done is in the journal.
+        OSError: the output cannot be written, what is done is in the journal; or something else is there.
         ValueError: a wrong setting.
     """
+    call = _plain(locals())
     started, out, images = time.monotonic(), Path(out), Path(images)
-    _check(annotations, images, out, segmentation, box)
-    if max_pixels is not None and (not isinstance(max_pixels, int) or max_pixels < 1):
-        raise ValueError(f"max_pixels must be a whole number, 1 or more, got {max_pixels!r}.")
+    _check(images, segmentation, box, max_pixels, workers)
+    check_out(out, annotations)
     with (
         CocoFile(annotations) as coco,
-        Journal(out.with_name(f"{job or out.name}.journal")) as journal,
+        Journal(out.parent / f"{job or out.name}.journal") as journal,
     ):
         segmenter = Segmenter(
             weights,
@@ -139,33 +141,42 @@ def label_coco(
             logger.warning("%s: %d broken lines, cut off by a kill, are done again", journal.path, journal.dropped)
         task = partial(_task, coco, images, segmenter)
         pending = [i for i in range(coco.images) if _is_pending(task(i), journal)]
+        report = CocoReport.of(coco, out, call)
         bar = tqdm(total=coco.images, initial=coco.images - len(pending), unit="image", disable=not progress)
-        with bar:
-            masks = failures = 0
+        with keeping_books(report), bar:
+            written = time.monotonic()
             for item, pixels in _read_ahead(map(task, pending), segmenter, workers):
-                masks_here = _process(item, pixels, segmenter, journal)
-                masks, failures = masks + masks_here, failures + len(item.prompts) - masks_here
-                bar.set_postfix(masks=masks, failed=failures, refresh=False)
+                masks = _process(item, pixels, segmenter, journal)
+                report.images_done += 1
+                report.masks, report.failed = report.masks + masks, report.failed + len(item.prompts) - masks
+                report.seconds = time.monotonic() - started
+                if time.monotonic() - written > SECONDS_A_REPORT:
+                    written = time.monotonic()
+                    report.write()
+                bar.set_postfix(masks=report.masks, failed=report.failed, refresh=False)
                 bar.update()
-        report = write_output(coco, out, _records(coco, task, journal), segmentation=segmentation, box=box)
-    report.images_done = len(pending)
-    report.seconds = time.monotonic() - started
-    report.write(out.with_name(out.name + ".report.json"))
+            report.seconds = time.monotonic() - started
+            write_output(coco, report, _records(coco, task, journal), segmentation=segmentation, box=box)
     return report
 
 
-def _check(annotations: str | Path, images: Path, out: Path, segmentation: str, box: str) -> None:
+def _plain(call: dict[str, Any]) -> dict[str, Any]:
+    """Return keywords as JSON can hold them, with paths that hold in any folder."""
+    paths = ("annotations", "images", "out", "cache_dir")
+    absolute = {name: str(Path(call[name]).absolute()) for name in paths if call[name] is not None}
+    return {**call, "weights": str(call["weights"]), **absolute}
+
+
+def _check(images: Path, segmentation: str, box: str, max_pixels: int | None, workers: int) -> None:
     for name, value, choices in (("segmentation", segmentation, ("rle", "polygon")), ("box", box, ("prompt", "mask"))):
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
     if not images.is_dir():
         raise NotADirectoryError(f"images must be a folder, got {str(images)!r}. It holds what file_name names.")
-    if not out.parent.is_dir():
-        raise NotADirectoryError(f"out must be in a folder that is there, got {str(out)!r}. Make the folder.")
-    if out.exists() and out.samefile(annotations):
-        raise ValueError(
-            f"out must not be the input, got {str(out)!r} for both. The boxes are needed for the next run."
-        )
+    if not isinstance(workers, int) or workers < 0:
+        raise ValueError(f"workers must be a whole number, 0 or more, got {workers!r}.")
+    if max_pixels is not None and (not isinstance(max_pixels, int) or max_pixels < 1):
+        raise ValueError(f"max_pixels must be a whole number, 1 or more, got {max_pixels!r}.")
 
 
 def _task(coco: CocoFile, images: Path, segmenter: Segmenter, ordinal: int) -> Task:

@@ -1,101 +1,28 @@
-"""Records of masks -> the annotations of a COCO file, and a report of what came of them."""
+"""Records of masks -> the annotations of a COCO file."""
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
 
 from fiftyone_mobilesam.coco.file import NO_IMAGE, CocoFile
+from fiftyone_mobilesam.coco.report import FAILURES_LISTED, CocoReport
 from fiftyone_mobilesam.polygon_loss import PolygonLoss, coco_polygons
-from fiftyone_mobilesam.report import SHOWN
 from fiftyone_mobilesam.segmenter import Record
 from mobilesam import rle
 
-FAILURES_LISTED = 1000
-
-
-@dataclass
-class CocoReport:
-    """The books of a COCO job. Every annotation of the input is in `masks` or in `failed`.
-
-    Attributes:
-        out: the output.
-        annotations: number of annotations in and out.
-        masks: annotations with a mask.
-        failed: annotations without.
-        failures: `{"id": ..., "image_id": ..., "reason": ...}`, the first 1,000; the output has all.
-        unknown_categories: annotations whose category is not in the file; their masks were made.
-        duplicate_ids: annotations whose id an earlier one has; their masks were made.
-        images: number of images.
-        images_done: images that this run read, the others were done before or have no annotations.
-        seconds: of this run.
-        polygons: what polygons lost, or None.
-    """
-
-    out: str
-    annotations: int = 0
-    masks: int = 0
-    failed: int = 0
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    unknown_categories: int = 0
-    duplicate_ids: int = 0
-    images: int = 0
-    images_done: int = 0
-    seconds: float = 0.0
-    polygons: PolygonLoss | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether every annotation got a mask."""
-        return self.failed == 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
-
-    def write(self, path: str | Path) -> None:
-        """Write the report as JSON."""
-        Path(path).write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
-
-    def __str__(self) -> str:
-        lines = [
-            f"MobileSAM: {self.masks} masks for {self.annotations} annotations in {self.images} images, "
-            f"{self.failed} without a mask; {self.images_done} images in {self.seconds:.0f} s in this run. {self.out}"
-        ]
-        for count, what in (
-            (self.unknown_categories, "have a category that the file does not have"),
-            (self.duplicate_ids, "have the id of an earlier one"),
-        ):
-            lines += [f"  {count} annotations {what}."] if count else []
-        if (loss := self.polygons) is not None:
-            lines.append(f"  {loss}")
-        lines += [f"  annotation {f['id']} (image {f['image_id']}): {f['reason']}" for f in self.failures[:SHOWN]]
-        if self.failed > SHOWN:
-            lines.append(f"  ... and {self.failed - SHOWN} more, with their reasons in the output")
-        return "\n".join(lines)
-
 
 def write_output(
-    coco: CocoFile, out: str | Path, record_of: Callable[[int], Record], *, segmentation: str, box: str
-) -> CocoReport:
-    """Write the changed copy of a COCO file, one annotation at a time.
+    coco: CocoFile, report: CocoReport, record_of: Callable[[int], Record], *, segmentation: str, box: str
+) -> None:
+    """Write the changed copy of a COCO file, one annotation at a time, and then the books.
 
     Args:
         coco: the input.
-        out: path of the copy.
+        report: the books, with the path of the copy.
         record_of: gives the record of the annotation at a position.
         segmentation: "rle" or "polygon".
         box: "prompt" to leave `bbox` as it is, "mask" for the mask's.
     """
-    report = CocoReport(
-        str(out),
-        annotations=coco.count,
-        unknown_categories=coco.unknown_categories,
-        duplicate_ids=coco.duplicate_ids,
-        images=coco.images,
-        polygons=PolygonLoss() if segmentation == "polygon" else None,
-    )
+    report.masks, report.failures = 0, []
+    report.polygons = PolygonLoss() if segmentation == "polygon" else None
 
     def change(position: int, annotation: dict) -> dict:
         record = record_of(position)
@@ -115,9 +42,10 @@ def write_output(
             changed["segmentation"] = _polygons(record, report.polygons)
         return changed
 
-    coco.write(out, change)
+    coco.write(report.out, change)
     report.failed = report.annotations - report.masks  # with what is no annotation at all
-    return report
+    report.state = "finished"
+    report.write()
 
 
 def _book(report: CocoReport, annotation: dict, record: Record) -> None:

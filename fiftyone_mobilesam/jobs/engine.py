@@ -13,8 +13,9 @@ from PIL import Image
 
 from fiftyone_mobilesam import load_model
 from fiftyone_mobilesam.jobs.journal import digest, made_from, stable_id
+from fiftyone_mobilesam.jobs.settings import Settings
 from fiftyone_mobilesam.jobs.tracker import StepReport, Tracker
-from fiftyone_mobilesam.jobs.units import Settings, Unit
+from fiftyone_mobilesam.jobs.units import Unit
 from fiftyone_mobilesam.loading import LoadedImage
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LIST_LABELS

@@ -15,7 +15,8 @@ from mobilesam.errors import JobError
 
 if TYPE_CHECKING:
     from fiftyone_mobilesam.jobs.engine import Record
-    from fiftyone_mobilesam.jobs.units import Settings, Unit
+    from fiftyone_mobilesam.jobs.settings import Settings
+    from fiftyone_mobilesam.jobs.units import Unit
 
 logger = logging.getLogger("fiftyone.mobilesam")
 IN_FLIGHT = 4  # units given to a worker before their records are back

@@ -68,10 +68,10 @@ def run_key(job: str) -> str:
     Raises:
         ValueError: a name that cannot be one.
     """
-    if not job or not (PREFIX + job).isidentifier():
-        instead = re.sub(r"\W", "_", job) or "nightly"
+    if not job or not f"{PREFIX}{job}".isidentifier():
+        instead = re.sub(r"\W", "_", str(job)) or "nightly"
         raise ValueError(f"job must be letters, digits and underscores, such as {instead!r}, got {job!r}.")
-    return PREFIX + job
+    return f"{PREFIX}{job}"
 
 
 def check_no_other_job(dataset: fo.Dataset, job: str, call: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ from fiftyone_mobilesam.jobs.engine import Engine, Record
 from fiftyone_mobilesam.jobs.pool import pooled_records
 from fiftyone_mobilesam.jobs.progress import JobReport
 from fiftyone_mobilesam.jobs.record import JobRecord, check_no_other_job, run_key
-from fiftyone_mobilesam.jobs.units import Settings, Unit, Units
+from fiftyone_mobilesam.jobs.settings import Settings
+from fiftyone_mobilesam.jobs.units import Unit, Units
 from fiftyone_mobilesam.jobs.writer import Writer
 from fiftyone_mobilesam.options import Options
 from mobilesam.errors import JobError
@@ -49,6 +50,8 @@ def label(
 ) -> JobReport:
     """See `fiftyone_mobilesam.label`."""
     devices = [devices] if isinstance(devices, str) else devices
+    if not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers must be a whole number, 1 or more, got {workers!r}.")
     call = {"prompt_field": prompt_field, "label_field": label_field, "job": job, "workers": workers}
     call |= {"devices": devices and list(devices), "output_dir": _absolute(output_dir)}
     call |= {"cache_dir": _absolute(cache_dir)}
@@ -60,8 +63,6 @@ def label(
     run_key(job)
     if not isinstance(max_pixels, int) or max_pixels < 1:
         raise ValueError(f"max_pixels must be a whole number, 1 or more, got {max_pixels!r}.")
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}.")
     if "on_error" in options:
         raise TypeError("on_error must be left out: a job writes failures down and goes on.")
     if options.get("merge"):
@@ -184,4 +185,4 @@ def _keeping_books(report: JobReport, record: JobRecord) -> Iterator[None]:
             record.save()
         except JobError as error:  # the database is away: that is why the job ends, and is told already
             logger.warning("The end of the job is not in its record: %s", error)
-        (logger.info if report.ok else logger.warning)("%s", report)
+        (logger.info if report.ok else logger.warning)("%s", str(report).splitlines()[0])

@@ -1,10 +1,8 @@
 """Which documents of a dataset a job labels, sample by sample or frame by frame, and what is up to date already."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
@@ -16,8 +14,6 @@ from fiftyone_mobilesam.jobs.database import patiently
 from fiftyone_mobilesam.jobs.journal import (
     JOURNAL,
     check_owner,
-    digest,
-    digest_of_prompts,
     files_are_there,
     kept_labels,
     labels_of_others,
@@ -25,12 +21,12 @@ from fiftyone_mobilesam.jobs.journal import (
     outdated,
 )
 from fiftyone_mobilesam.jobs.sequences import Key, dynamic_groups, flat, in_sequences
+from fiftyone_mobilesam.jobs.settings import Settings
 from fiftyone_mobilesam.labels import ATTRIBUTES
 from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.prompts import LIST_LABELS
 from fiftyone_mobilesam.report import Failure
-from mobilesam.propagation import Drift
 
-FINGERPRINT_VERSION = 1
 FETCHED_AT_ONCE = 16
 FOUND_ATTRIBUTES = ("predicted_iou", "stability_score")  # of what no prompt asked for
 
@@ -64,53 +60,6 @@ class Unit:
     is_first: bool = False
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What every process of a job must know.
-
-    Attributes:
-        label_field: where masks go, without "frames.".
-        options: of the masks.
-        weights: file, or name of the bundled one.
-        weights_sha256: of the tensors in it.
-        precision: see `fiftyone_mobilesam.load_model`.
-        output_dir: absolute folder for masks, or None to keep them in the database.
-        max_pixels: images of more are refused.
-        cache_dir: absolute folder for image embeddings, or None.
-        drift: when a track ends; None if objects are not carried on from image to image.
-    """
-
-    label_field: str
-    options: Options
-    weights: str
-    weights_sha256: str
-    precision: str
-    output_dir: str | None
-    max_pixels: int
-    cache_dir: str | None
-    drift: Drift | None
-
-    def mask_folder(self, unit_id: str) -> Path:
-        """Return the folder for the mask files of a sample or frame."""
-        return Path(self.output_dir, self.label_field, unit_id)
-
-    @cached_property
-    def digest(self) -> str:
-        """What names all that masks depend on but their prompts."""
-        options = {name: value for name, value in asdict(self.options).items() if name != "on_error"}
-        cached = self.cache_dir is not None  # embeddings are rounded then, wherever they are kept
-        settings = [FINGERPRINT_VERSION, options, self.weights_sha256, self.precision, self.output_dir, cached]
-        return digest(settings + ([asdict(self.drift)] if self.drift else []))
-
-    def fingerprint(self, prompts: dict[str, dict | None]) -> str:
-        """Return what names the masks of these prompts: it changes exactly if one of them could."""
-        return f"{self.digest}-{digest_of_prompts(prompts)}"
-
-    def next_fingerprint(self, before: str, prompts: dict[str, dict | None]) -> str:
-        """Return the fingerprint of a document in a sequence, which depends on all that came before."""
-        return f"{self.digest}-{digest([before, digest_of_prompts(prompts)])}"
-
-
 class Units:
     """The documents of a dataset or view that get labels.
 
@@ -123,11 +72,14 @@ class Units:
 
     Raises:
         FieldError: a field that is missing or does not fit.
+        TypeError: no dataset or view.
     """
 
     def __init__(
         self, samples: SampleCollection, label_field: str, options: Options, *, propagate: bool = False, wait: float
     ):
+        if not isinstance(samples, SampleCollection):
+            raise TypeError(f"samples must be a dataset or view, got {samples!r:.200}. Load it: fo.load_dataset(name).")
         self.given, self.options, self.wait = samples, options, wait
         self.samples = flat(samples)
         self.target = Target(self.samples, label_field)
@@ -294,7 +246,7 @@ class Units:
         }
         for unit_id, (filepath, number) in chunk.items():
             if doc := docs.get(unit_id):
-                prompts = {name: _value(doc, name) for name in names}
+                prompts = {name: _labels(_value(doc, name)) for name in names}
                 path = doc.get("filepath") or filepath
                 yield Unit(unit_id, path, doc.get("frame_number", number), prompts)
 
@@ -304,6 +256,11 @@ def _value(doc: dict, path: str) -> Any:
     for name in path.split("."):
         doc = (doc or {}).get(name)
     return doc
+
+
+def _labels(value: dict | None) -> dict | None:
+    """Return labels, or None where a view shows none as a list of nothing, `{"detections": None}`."""
+    return None if value and any(value.get(name, ()) is None for name in LIST_LABELS.values()) else value
 
 
 def _chunks(items: Sequence, size: int) -> Iterator[Sequence]:

@@ -15,7 +15,7 @@ from pymongo.errors import BulkWriteError
 from fiftyone_mobilesam.jobs.database import patiently
 from fiftyone_mobilesam.jobs.engine import Record
 from fiftyone_mobilesam.jobs.journal import JOURNAL
-from fiftyone_mobilesam.jobs.units import Settings
+from fiftyone_mobilesam.jobs.settings import Settings
 from fiftyone_mobilesam.report import Failure
 from mobilesam.errors import JobError
 

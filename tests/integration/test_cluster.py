@@ -114,9 +114,12 @@ def test_actors_make_what_a_plain_run_makes_though_one_is_killed(cluster, coco):
     shards = sorted((folder / "ray" / "shards").iterdir())
     assert len(shards) == 6
     shards[2].unlink()
-    assert label_manifest(folder / "manifest.parquet", folder / "ray", **SETTINGS) == 2
+    assert label_manifest(folder / "manifest.parquet", folder / "ray", **SETTINGS) == 3
     assert sorted((folder / "ray" / "shards").iterdir()) == shards
     assert len(list(read_shards(folder / "ray"))) == 12
+    with pytest.raises(TypeError, match="clipp"):
+        label_manifest(folder / "manifest.parquet", folder / "other", clipp=False, **SETTINGS)
+    assert not (folder / "other").exists()
     with pytest.raises(ValueError, match="one set of options"):
         label_manifest(folder / "manifest.parquet", folder / "ray", clip=False, **SETTINGS)
 

@@ -113,7 +113,7 @@ def test_the_run_ends_with_one_summary(model, make_dataset, broken_files):
     assert record.levelno == logging.WARNING
     assert "3 masks in 4 samples, 2 samples without prompts, 12 prompts without a mask, 4 samples failed" in text
     assert "truncated.jpg" in text
-    assert "more in model.last_run.failed" in text
+    assert "more in `failed` of this report" in text
 
 
 def test_bad_keypoints_keep_their_records(model, make_dataset):

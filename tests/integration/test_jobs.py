@@ -434,8 +434,13 @@ def test_wrong_calls_say_so_before_the_first_image(pair):
         label(pair, "boxes")
     with pytest.raises(ValueError, match="letters"):
         label(pair, job="no name!")
-    with pytest.raises(ValueError, match="at least 1"):
-        label(pair, workers=0)
+    for workers in (0, -3, "2"):
+        with pytest.raises(ValueError, match="1 or more"):
+            label(pair, workers=workers)
+    with pytest.raises(TypeError, match="fo.load_dataset"):
+        fom.label(pair.name, "detections")
+    with pytest.raises(FieldError, match="Use 'masks'"):
+        label(pair, label_field="frames.masks")
     with pytest.raises(ValueError, match="whole number"):
         label(pair, max_pixels="10")
     with pytest.raises(ValueError, match="such as 'nightly_1'"):
@@ -487,6 +492,7 @@ def test_a_job_on_a_view_resumes_on_it(pair, capsys):
         ["label", "--coco", "a.json", "--images", "b", "--out", "c", "--prompt-field", "boxes"],
         ["label", "--coco", "a.json", "--images", "b", "--out", "c", "--option", "clipp=1"],
         ["label", "--dataset", "a", "--out", "c"],
+        ["resume", "is/not/there.json"],
     ],
 )
 def test_wrong_usage_of_the_command(words, capsys):

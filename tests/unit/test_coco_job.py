@@ -1,5 +1,6 @@
 """COCO in, COCO out: every annotation once, whatever is wrong with it or its image."""
 
+import csv
 import json
 import os
 import pickle
@@ -11,8 +12,10 @@ import pytest
 from PIL import Image
 from scenes import LEFT, RIGHT, draw_scene, ellipse_mask, iou
 
-from fiftyone_mobilesam import label_coco
+from fiftyone_mobilesam import cli, label_coco
+from fiftyone_mobilesam.coco.report import coco_failures
 from mobilesam import AnnotationError, CheckpointError, rle
+from mobilesam.errors import JobError
 
 COCO = pytest.importorskip("pycocotools.coco", reason="pycocotools, which reads the output, is not installed").COCO
 ELLIPSES = (LEFT, RIGHT)
@@ -245,6 +248,8 @@ def test_a_bad_image_costs_itself(folder, workers):
         empty = made["failure"] is not None and "no pixel" in made["failure"]
         assert good == (made["failure"] is None or empty), (name, made["failure"])
     assert report.failed == sum(made["failure"] is not None for made in out["annotations"])
+    assert report.duplicate_image_ids == 1
+    assert "1 images have the id of an earlier one" in str(report)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the administrator may read everything")
@@ -263,6 +268,50 @@ def test_an_image_that_comes_back_is_tried_again(folder):
     (folder / "images" / "a.png").write_bytes(whole)
     report = run(folder)
     assert (report.failed, report.images_done) == (0, 1)
+
+
+def test_status_failures_and_resume_go_by_the_output(folder, capsys, monkeypatch):
+    (folder / "images" / "a.png").rename(folder / "images" / "kept.png")
+    monkeypatch.chdir(folder)
+    assert cli.main(["label", "--coco", "in.json", "--images", "images", "--out", "out.json", "--device", "cpu"]) == 1
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    capsys.readouterr()
+    assert cli.main(["status", "../out.json", "--json"]) == 0
+    books = json.loads(capsys.readouterr().out)
+    assert (books["state"], books["annotations"], books["masks"], books["failed"]) == ("finished", 4, 2, 2)
+    assert cli.main(["failures", "../out.json", "--export", "failures.csv"]) == 0
+    rows = list(csv.DictReader((folder / "elsewhere" / "failures.csv").open(encoding="utf-8")))
+    assert [(row["image_id"], row["annotation_id"], row["file_name"]) for row in rows] == [
+        ("1", "10", "a.png"),
+        ("1", "11", "a.png"),
+    ]
+    assert all("a.png" in row["reason"] for row in rows)
+    (folder / "images" / "kept.png").rename(folder / "images" / "a.png")
+    assert cli.main(["resume", "../out.json"]) == 0
+    assert "4 masks for 4 annotations in 2 images, 0 without a mask; 1 images in" in capsys.readouterr().out
+    assert cli.main(["status", "nothing.json"]) == 2
+    assert "without a report beside it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "state"), [(KeyboardInterrupt, "interrupted"), (OSError("full"), "stopped")])
+def test_the_report_says_how_a_job_ended(folder, monkeypatch, error, state):
+    def end(*args):
+        raise error
+
+    monkeypatch.setattr("fiftyone_mobilesam.coco.journal.Journal.append", end)
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        run(folder)
+    assert results(folder, "out.json.report.json")["state"] == state
+    with pytest.raises(JobError, match=f"which is {state}"):
+        list(coco_failures(folder / "out.json"))
+
+
+def test_something_else_at_the_output_stays(folder):
+    (folder / "out.json").write_text("mine")
+    with pytest.raises(FileExistsError, match="something else"):
+        run(folder)
+    assert (folder / "out.json").read_text() == "mine"
 
 
 def test_no_prompts_and_many(folder):
@@ -300,6 +349,9 @@ def test_wrong_settings_are_errors(folder):
         run(folder, clip=-1)
     with pytest.raises(ValueError, match="out must not be the input"):
         run(folder, name="in.json")
+    for workers in (-1, "2"):
+        with pytest.raises(ValueError, match="0 or more"):
+            run(folder, workers=workers)
     with pytest.raises(NotADirectoryError, match="out must be in a folder"):
         run(folder, name="missing/out.json")
     with pytest.raises(NotADirectoryError, match="images must be a folder"):
