@@ -149,13 +149,13 @@ def label_coco(
                 masks = _process(item, pixels, segmenter, journal)
                 report.images_done += 1
                 report.masks, report.failed = report.masks + masks, report.failed + len(item.prompts) - masks
-                report.seconds = time.monotonic() - started
+                report.seconds = round(time.monotonic() - started, 1)
                 if time.monotonic() - written > SECONDS_A_REPORT:
                     written = time.monotonic()
                     report.write()
                 bar.set_postfix(masks=report.masks, failed=report.failed, refresh=False)
                 bar.update()
-            report.seconds = time.monotonic() - started
+            report.seconds = round(time.monotonic() - started, 1)
             write_output(coco, report, _records(coco, task, journal), segmentation=segmentation, box=box)
     return report
 
