@@ -6,6 +6,7 @@ from pathlib import Path
 
 import fiftyone as fo
 import pytest
+from job_calls import BOXES
 from PIL import Image
 from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box
 
@@ -30,6 +31,12 @@ def plugin(tmp_path_factory) -> str:
     before, fo.config.plugins_dir = fo.config.plugins_dir, str(folder)
     yield "@mobilesam/fiftyone-mobilesam/"
     fo.config.plugins_dir = before
+
+
+@pytest.fixture
+def pair(make_dataset):
+    """Three samples: two boxes, one, none."""
+    return make_dataset({"detections": detections(*BOXES)}, {"detections": detections(BOXES[0])}, {})
 
 
 @pytest.fixture
