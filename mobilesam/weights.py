@@ -49,6 +49,12 @@ def resolve(weights: str | Path) -> Path:
     )
 
 
+def absolute_weights(weights: str | Path) -> str:
+    """Return what names the same weights from any folder: an absolute path, or the name of the bundled ones."""
+    path = Path(weights).expanduser()
+    return str(path.absolute()) if path.is_file() else str(weights)
+
+
 def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict in upstream's layout from a `.safetensors`, `.pt` or `.pth` file, onto the CPU.
 

@@ -21,6 +21,7 @@ from fiftyone_mobilesam.coco.journal import Journal
 from fiftyone_mobilesam.coco.output import write_output
 from fiftyone_mobilesam.coco.report import CocoReport, check_out, keeping_books
 from fiftyone_mobilesam.segmenter import PlainPrompt, Record, Segmenter, digest, failed
+from mobilesam.weights import absolute_weights
 
 logger = logging.getLogger(__name__)
 NO_SUCH_IMAGE = "image_id must be that of an image of the file, got another. Add the image's record, or correct it."
@@ -120,13 +121,14 @@ def label_coco(
         ValueError: a wrong setting.
     """
     call = _plain(locals())
-    started, out, images = time.monotonic(), Path(out), Path(images)
+    out, images = Path(out), Path(images)
     _check(images, segmentation, box, max_pixels, workers)
     check_out(out, annotations)
     with (
         CocoFile(annotations) as coco,
         Journal(out.parent / f"{job or out.name}.journal") as journal,
     ):
+        report = CocoReport.of(coco, out, call)
         segmenter = Segmenter(
             weights,
             device=device,
@@ -141,7 +143,6 @@ def label_coco(
             logger.warning("%s: %d broken lines, cut off by a kill, are done again", journal.path, journal.dropped)
         task = partial(_task, coco, images, segmenter)
         pending = [i for i in range(coco.images) if _is_pending(task(i), journal)]
-        report = CocoReport.of(coco, out, call)
         bar = tqdm(total=coco.images, initial=coco.images - len(pending), unit="image", disable=not progress)
         with keeping_books(report), bar:
             written = time.monotonic()
@@ -149,13 +150,11 @@ def label_coco(
                 masks = _process(item, pixels, segmenter, journal)
                 report.images_done += 1
                 report.masks, report.failed = report.masks + masks, report.failed + len(item.prompts) - masks
-                report.seconds = round(time.monotonic() - started, 1)
                 if time.monotonic() - written > SECONDS_A_REPORT:
                     written = time.monotonic()
                     report.write()
                 bar.set_postfix(masks=report.masks, failed=report.failed, refresh=False)
                 bar.update()
-            report.seconds = round(time.monotonic() - started, 1)
             write_output(coco, report, _records(coco, task, journal), segmentation=segmentation, box=box)
     return report
 
@@ -164,7 +163,7 @@ def _plain(call: dict[str, Any]) -> dict[str, Any]:
     """Return keywords as JSON can hold them, with paths that hold in any folder."""
     paths = ("annotations", "images", "out", "cache_dir")
     absolute = {name: str(Path(call[name]).absolute()) for name in paths if call[name] is not None}
-    return {**call, "weights": str(call["weights"]), **absolute}
+    return {**call, "weights": absolute_weights(call["weights"]), **absolute}
 
 
 def _check(images: Path, segmentation: str, box: str, max_pixels: int | None, workers: int) -> None:

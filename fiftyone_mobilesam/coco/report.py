@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -59,6 +60,7 @@ class CocoReport:
     polygons: PolygonLoss | None = None
     call: dict[str, Any] = field(default_factory=dict)
     updated: str = ""
+    started: float = field(default_factory=time.monotonic, repr=False)
 
     @classmethod
     def of(cls, coco: CocoFile, out: str | Path, call: dict[str, Any] | None = None) -> "CocoReport":
@@ -74,10 +76,11 @@ class CocoReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "started"}
 
     def write(self) -> None:
-        """Write the report beside the output, at once."""
+        """Write the report beside the output, at once, with the time that has passed."""
+        self.seconds = round(time.monotonic() - self.started, 1)
         self.updated = datetime.now(timezone.utc).isoformat(timespec="seconds")
         path = report_path(self.out)
         unfinished = path.with_name(f".{path.name}.unfinished")

@@ -24,6 +24,7 @@ from mobilesam.errors import MobileSamError
 from mobilesam.images import VIDEO_SUFFIXES, read_image
 from mobilesam.video import VideoFrames
 
+PART_OF_A_SAMPLE = "-part"
 READ_AHEAD = 2  # images that wait, decoded, for the network
 
 
@@ -157,7 +158,8 @@ class Engine:
             labels["detections"] = [*labels["detections"], *unit.others]
         # In place the prompts have changed now: their boxes may lie on whole pixels.
         prompts = {name: labels for name in unit.prompts} if in_place else unit.prompts
-        labels["fingerprint"] = self._in_sequence(unit) or self.settings.fingerprint(prompts)
+        part = PART_OF_A_SAMPLE if unit.hidden else ""  # another job, on all prompts, must look closer
+        labels["fingerprint"] = self._in_sequence(unit) or self.settings.fingerprint(prompts) + part
         labels["made_from"] = {} if unit.fingerprint else unit.hidden | made_from(prompts)
         labels["failed_prompts"] = len(report.failed)
         return Record(

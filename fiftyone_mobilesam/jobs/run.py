@@ -22,7 +22,7 @@ from fiftyone_mobilesam.jobs.writer import Writer
 from fiftyone_mobilesam.options import Options
 from mobilesam.errors import JobError
 from mobilesam.propagation import Drift
-from mobilesam.weights import load_state_dict, resolve, sha256_of_state
+from mobilesam.weights import absolute_weights, load_state_dict, resolve, sha256_of_state
 
 logger = logging.getLogger("fiftyone.mobilesam")
 MAX_PIXELS = 2 * 89_478_485  # where Pillow refuses an image as a decompression bomb
@@ -52,17 +52,17 @@ def label(
     devices = [devices] if isinstance(devices, str) else devices
     if not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers must be a whole number, 1 or more, got {workers!r}.")
+    if not isinstance(max_pixels, int) or max_pixels < 1:
+        raise ValueError(f"max_pixels must be a whole number, 1 or more, got {max_pixels!r}.")
     call = {"prompt_field": prompt_field, "label_field": label_field, "job": job, "workers": workers}
     call |= {"devices": devices and list(devices), "output_dir": _absolute(output_dir)}
     call |= {"cache_dir": _absolute(cache_dir)}
-    call |= {"weights": str(weights), "precision": precision, "max_pixels": max_pixels}
+    call |= {"weights": absolute_weights(weights), "precision": precision, "max_pixels": max_pixels}
     if propagate and prompt_field is None:
         raise ValueError("propagate=True must go with prompt_field, got none: tracks start at prompts.")
     drift = _drift(drift, propagate=propagate, processes=workers * len(devices or [None]), options=options)
     call |= {"overwrite": overwrite, "propagate": propagate, "drift": drift and asdict(drift), **options}
     run_key(job)
-    if not isinstance(max_pixels, int) or max_pixels < 1:
-        raise ValueError(f"max_pixels must be a whole number, 1 or more, got {max_pixels!r}.")
     if "on_error" in options:
         raise TypeError("on_error must be left out: a job writes failures down and goes on.")
     if options.get("merge"):

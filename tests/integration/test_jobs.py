@@ -123,9 +123,17 @@ def test_a_job_on_a_view_leaves_the_labels_of_hidden_prompts(pair):
     assert found.keys() == {"a", "b", "drawn"}
     assert found["a"].shape == (8, 8)
     assert found["b"].shape != (8, 8)
+    before = raw(pair)
     assert counts(label(pair, clip=False)) == (2, 1, 0)  # "a" was made with other settings
     assert [d.label for d in pair.first().masks.detections] == ["a", "b", "drawn"]
     assert pair.first().masks.detections[0].mask.shape != (8, 8)
+
+    pair.set_values("masks", [fo.Detections.from_dict(value) for value in before])
+    sample = pair.first()
+    sample.detections.detections.pop(0)  # now there is what the view has shown, and "a" is to go
+    sample.save()
+    label(pair, clip=False)
+    assert [d.label for d in pair.first().masks.detections] == ["b", "drawn"]
 
 
 def test_fields_with_one_folder_do_not_take_each_others_files(pair, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from fiftyone_mobilesam import cli, label_coco
 from fiftyone_mobilesam.coco.report import coco_failures
 from mobilesam import AnnotationError, CheckpointError, rle
 from mobilesam.errors import JobError
+from mobilesam.weights import resolve
 
 COCO = pytest.importorskip("pycocotools.coco", reason="pycocotools, which reads the output, is not installed").COCO
 ELLIPSES = (LEFT, RIGHT)
@@ -273,7 +275,9 @@ def test_an_image_that_comes_back_is_tried_again(folder):
 def test_status_failures_and_resume_go_by_the_output(folder, capsys, monkeypatch):
     (folder / "images" / "a.png").rename(folder / "images" / "kept.png")
     monkeypatch.chdir(folder)
-    assert cli.main(["label", "--coco", "in.json", "--images", "images", "--out", "out.json", "--device", "cpu"]) == 1
+    shutil.copy(resolve("mobile_sam.pt"), folder / "own.safetensors")
+    words = ["--coco", "in.json", "--images", "images", "--out", "out.json", "--weights", "own.safetensors"]
+    assert cli.main(["label", *words, "--device", "cpu"]) == 1
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")
     capsys.readouterr()
