@@ -28,8 +28,8 @@ EPILOG = """examples:
   fiftyone-mobilesam export --dataset NAME --label-field masks --format yolo --out training/
 The same `label` command again does only what is missing.
 """
-ONLY_FOR_DATASETS = ("prompt_field", "label_field", "view", "group_slice", "output_dir", "overwrite", "propagate")
-KEYWORDS = ("job", "workers", "weights", "precision", "cache_dir", "max_pixels")
+OF_DATASETS = ("prompt_field", "label_field", "view", "group_slice", "output_dir", "overwrite", "propagate")
+KEYWORDS = ("job", "workers", "device", "weights", "precision", "cache_dir", "max_pixels")
 KEYWORDS += ("prompt_field", "label_field", "output_dir", "overwrite", "propagate")
 
 
@@ -50,41 +50,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def label(args: argparse.Namespace) -> int:
     """Make masks for a dataset, or for a COCO file; again to do what is missing."""
-    _refuse(args, ("images", "out") if args.dataset else ONLY_FOR_DATASETS, "dataset" if args.dataset else "coco")
+    _refuse(args, ("images", "out") if args.dataset else OF_DATASETS, "dataset" if args.dataset else "coco")
     given = {name: getattr(args, name) for name in KEYWORDS}
     keywords = {name: value for name, value in given.items() if value is not None} | dict(args.option)
     if args.coco:
         if not (args.images and args.out):
             raise ValueError("--coco must go with --images and --out.")
-        if len(args.device or []) > 1:
-            raise ValueError(f"--device must be one with --coco, got {', '.join(args.device)}.")
-        from fiftyone_mobilesam.coco.job import label_coco
+        from fiftyone_mobilesam import label_coco
 
-        keywords |= {"device": args.device[0]} if args.device else {}
         accepted = inspect.signature(label_coco).parameters
         if others := sorted(keywords.keys() - accepted.keys()):
             raise ValueError(f"--option must be one of {', '.join(accepted)}, got {', '.join(others)}.")
         return _report(args, lambda: label_coco(args.coco, args.images, args.out, **keywords))
-    keywords |= {"devices": args.device} if args.device else {}
     return _report(args, lambda: _label(lambda fo: (_samples(fo, args), keywords)))
 
 
 def resume(args: argparse.Namespace) -> int:
     """Go on with a job, with the settings it was started with."""
     if _is_output(args.job):
-        from fiftyone_mobilesam.coco.job import label_coco
-        from fiftyone_mobilesam.coco.report import find_coco_job
+        from fiftyone_mobilesam import label_coco
+        from fiftyone_mobilesam.sinks.coco_books import find_coco_job
 
         call = find_coco_job(args.job)["call"]
         if not call:
             raise ValueError(f"job must be one of `label`, got {args.job!r}, which was merged. Merge the shards again.")
-        return _report(args, lambda: label_coco(**call))
+        return _report(args, lambda: label_coco(**call | {"workers": max(1, call["workers"])}))
 
     def started(_: Any) -> tuple[Any, dict[str, Any]]:
-        from fiftyone_mobilesam.jobs.record import find_job, run_key
+        from fiftyone_mobilesam.runs import call_of, find_job, job_key
 
         dataset, record = find_job(args.job, args.dataset)
-        return dataset.load_run_view(run_key(args.job)), record["call"]
+        return dataset.load_run_view(job_key(args.job)), call_of(record)
 
     return _report(args, lambda: _label(started))
 
@@ -92,15 +88,15 @@ def resume(args: argparse.Namespace) -> int:
 def status(args: argparse.Namespace) -> int:
     """Say how far a job is."""
     if _is_output(args.job):
-        from fiftyone_mobilesam.coco.report import find_coco_job
+        from fiftyone_mobilesam.sinks.coco_books import find_coco_job
 
         books = {name: value for name, value in find_coco_job(args.job).items() if name not in ("call", "failures")}
     else:
         with _fiftyone():
-            from fiftyone_mobilesam.jobs.record import find_job
+            from fiftyone_mobilesam.runs import find_job
 
-            _, record = find_job(args.job, args.dataset)
-        books = {**record["counts"], "updated": record["updated"]}
+            record = find_job(args.job, args.dataset)[1]
+        books = {**record.counts, "updated": record.updated}
     if args.json:
         print(json.dumps(books, indent=1))
     else:
@@ -113,16 +109,16 @@ def failures(args: argparse.Namespace) -> int:
     """List the samples and prompts without masks, with reasons, as CSV."""
     _check_folder("--export", args.export)
     if _is_output(args.job):
-        from fiftyone_mobilesam.coco.report import coco_failures
+        from fiftyone_mobilesam.sinks.coco_books import coco_failures
 
         columns = ("image_id", "annotation_id", "file_name", "reason")
         rows = list(coco_failures(args.job))
     else:
         columns = ("sample_id", "prompt_id", "filepath", "reason")
         with _fiftyone():
-            from fiftyone_mobilesam.jobs.record import all_failures
+            from fiftyone_mobilesam.jobs.dataset import failures_of_job
 
-            rows = list(all_failures(args.job, args.dataset))
+            rows = list(failures_of_job(args.job, args.dataset))
     with open(args.export, "w", newline="", encoding="utf-8") if args.export else _stdout() as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()

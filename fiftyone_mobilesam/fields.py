@@ -1,12 +1,13 @@
 """Which fields a run reads and writes: checked before the first image, declared for the App after the last."""
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import fiftyone as fo
+from bson import ObjectId
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_mobilesam import host
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LIST_LABELS, PROMPT_LABELS
 from mobilesam import FieldError
@@ -35,17 +36,9 @@ class Target:
 
     @classmethod
     def find(cls) -> "Target | None":
-        """Return the target of the `apply_model` call that is running, or None.
-
-        FiftyOne tells a model neither, and both are needed to refuse a wrong field before the first image and to
-        declare the attributes after the last. So they are read from the frame of `fiftyone.core.models.apply_model`.
-        """
-        frame = sys._getframe(1)
-        while frame is not None:
-            if frame.f_code.co_name == "apply_model" and frame.f_globals.get("__name__") == "fiftyone.core.models":
-                return cls(frame.f_locals["samples"], frame.f_locals["label_field"])
-            frame = frame.f_back
-        return None
+        """Return the target of the `apply_model` call that is running, or None. FiftyOne tells a model neither."""
+        found = host.running_apply_model()
+        return None if found is None else cls(*found)
 
     @property
     def is_video(self) -> bool:
@@ -67,19 +60,16 @@ class Target:
 
         Without workers FiftyOne 1.22 would write such labels and then not know the field in either schema.
         """
-        dataset, name = self.samples._dataset, self.label_field
-        if dataset._is_frames and name not in dataset.get_field_schema():
+        dataset, name = host.own_dataset(self.samples), self.label_field
+        if host.is_frames_view(self.samples) and name not in dataset.get_field_schema():
             kind = {"ftype": fo.EmbeddedDocumentField, "embedded_doc_type": fo.Detections}
-            self.samples._source_collection._dataset.add_frame_field(name, **kind)
+            host.root_dataset(self.samples).add_frame_field(name, **kind)
             dataset.add_sample_field(name, **kind)
 
-    def labels_of_other_prompts(self, sample_id: str, prompt_ids: set[str]) -> list[fo.Detection]:
-        """Return what the label field of a sample holds of other prompts, whatever the view hides of it."""
-        dataset = self.samples._dataset
-        if self.label_field not in dataset.get_field_schema():
-            return []
-        held = dataset[sample_id][self.label_field]
-        return [label for label in held.detections if prompt_id_of(label) not in prompt_ids] if held else []
+    def stored(self, sample_id: str) -> dict | None:
+        """Return what the label field of a sample holds, whatever the view hides of it."""
+        found = host.documents(host.own_dataset(self.samples)).find_one({"_id": ObjectId(sample_id)})
+        return (found or {}).get(self.label_field)
 
     def sync(self, sample_ids: list[str]) -> None:
         """Copy the labels of a frames or patches view to its source once more, after the run.
@@ -87,12 +77,12 @@ class Target:
         FiftyOne 1.22 does it during the run, in a thread, and can miss some: a sample whose write is queued while the
         thread copies another's is ticked off as copied without having been written.
         """
-        if self.samples._is_generated and not self.is_video:
-            self.samples._sync_source(ids=sample_ids)
+        if host.is_generated(self.samples) and not self.is_video:
+            host.sync_source(self.samples, sample_ids)
 
     def declare(self) -> None:
         """Declare the attributes of the labels that were written, so that the App can show and filter them."""
-        dataset, name = self.samples._dataset, self.label_field.removeprefix(FRAMES)
+        dataset, name = host.own_dataset(self.samples), self.label_field.removeprefix(FRAMES)
         if self.is_video:
             if name in dataset.get_frame_field_schema():
                 dataset.add_dynamic_frame_fields(fields=name)
@@ -154,7 +144,7 @@ class Target:
                 f"label_field must be new to segment everything, got {field!r}, whose labels would be overwritten. "
                 f"Use another name, or name the prompts in prompt_field. {self._suggest(PROMPT_LABELS)}"
             )
-        if self.samples._dataset._is_patches:
+        if host.is_patches(self.samples):
             raise FieldError(
                 f"A patches view keeps new fields to itself: label_field={field!r} would not reach the dataset. "
                 "Pass in_place=True with label_field the patches' own field, or select the labels with "
@@ -163,7 +153,8 @@ class Target:
 
     def _holds_everything(self, name: str) -> bool:
         """Whether a field was written by an earlier run without prompts."""
-        schema = self.samples._dataset.get_frame_field_schema if self.is_video else self.samples.get_field_schema
+        dataset = host.own_dataset(self.samples)
+        schema = dataset.get_frame_field_schema if self.is_video else self.samples.get_field_schema
         written = {path.removeprefix(f"{name}.detections.") for path in schema(flat=True)}
         return "stability_score" in written and "prompt_id" not in written
 

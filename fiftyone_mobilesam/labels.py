@@ -1,17 +1,17 @@
-"""Masks -> FiftyOne labels: pixel-exact boxes, everything of the prompt kept, a reason where there is no mask."""
+"""Answers -> FiftyOne labels: pixel-exact boxes, everything of the prompt kept, a reason where there is no mask."""
 
 import math
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 
 import fiftyone as fo
 import numpy as np
 
+from fiftyone_mobilesam.engine.ask import NO_MASK
+from fiftyone_mobilesam.engine.item import Answer
 from fiftyone_mobilesam.options import Options
-from fiftyone_mobilesam.prompts import PromptRecord
-from fiftyone_mobilesam.report import NO_MASK
+from fiftyone_mobilesam.prompts import LabelPrompt
 from mobilesam import MaskCrop, Results
-from mobilesam.boxes import Region, snap_outward, tight_region
-from mobilesam.utils.amg import remove_small_regions
+from mobilesam.geometry import Region, snap_outward, tight_region
 
 # What this project adds to a label, and the field type each is declared with.
 ATTRIBUTES = {
@@ -22,26 +22,51 @@ ATTRIBUTES = {
 }
 
 
-def new_detection(
-    record: PromptRecord,
-    crop: MaskCrop | None,
+def labels_of(
+    prompts: Sequence[LabelPrompt],
+    answers: Iterable[Answer],
     options: Options,
     *,
     original_hw: tuple[int, int],
-    failure: str | None = None,
-) -> fo.Detection:
+    run: str | None = None,
+) -> list[fo.Detection]:
+    """Make or fill one label a prompt, in order.
+
+    Args:
+        prompts: of a sample.
+        answers: what became of each.
+        options: of the run.
+        original_hw: size of the image.
+        run: key of a run that marks its labels with it, so that they can be found, shown and undone. What it fills in
+            place keeps the box it had before in `prompt_box`.
+    """
+    detections = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        box = getattr(prompt.label, "bounding_box", None)
+        if options.in_place:
+            detection = prompt.label
+            fill(detection, prompt.label, answer, options, original_hw=original_hw)
+        else:
+            detection = new_detection(prompt.label, answer, options, original_hw=original_hw)
+        if run is not None:
+            detection["run"] = run
+            if options.in_place:
+                detection["prompt_box"] = box and list(box)
+        detections.append(detection)
+    return detections
+
+
+def new_detection(source: fo.Label, answer: Answer, options: Options, *, original_hw: tuple[int, int]) -> fo.Detection:
     """Make the output label of one prompt.
 
     Label, tags, index, instance, confidence and all attributes come from the prompt's label; `prompt_id` is its id.
 
     Args:
-        record: the prompt.
-        crop: its mask, or None.
+        source: the prompt's label.
+        answer: what became of it.
         options: of the run.
         original_hw: size of the image.
-        failure: why there is no mask. Default: the record's own failure, or that the mask is empty.
     """
-    source = record.label
     detection = fo.Detection(
         label=source.label,
         tags=list(source.tags),
@@ -49,11 +74,11 @@ def new_detection(
         confidence=None if isinstance(source, fo.Keypoint) else source.confidence,
         **{**dict(source.iter_attributes()), **dict.fromkeys(ATTRIBUTES)},
     )
-    fill(detection, record, crop, options, original_hw=original_hw, failure=failure)
+    fill(detection, source, answer, options, original_hw=original_hw)
     return detection
 
 
-def found_detection(crop: MaskCrop, *, original_hw: tuple[int, int]) -> fo.Detection:
+def found_detection(crop: MaskCrop, *, original_hw: tuple[int, int], run: str | None = None) -> fo.Detection:
     """Make the label of a mask that no prompt asked for. Its confidence is its predicted IoU, 1 at most."""
     return fo.Detection(
         mask=crop.mask,
@@ -61,21 +86,8 @@ def found_detection(crop: MaskCrop, *, original_hw: tuple[int, int]) -> fo.Detec
         confidence=min(1.0, crop.iou_prediction),
         predicted_iou=crop.iou_prediction,
         stability_score=crop.stability_score,
+        **({} if run is None else {"run": run}),
     )
-
-
-def cleaned(crop: MaskCrop, min_region_area: float) -> MaskCrop:
-    """Return a mask without holes and islands of fewer pixels. Its scores stay those of what the model said."""
-    if min_region_area <= 0 or not crop.mask.any():
-        return crop
-    rim = math.ceil(math.sqrt(min_region_area) / 2)  # wide enough that what is outside the mask is no small hole
-    mask, filled = remove_small_regions(np.pad(crop.mask, rim), min_region_area, "holes")
-    mask, removed = remove_small_regions(mask[rim:-rim, rim:-rim], min_region_area, "islands")
-    if not filled and not removed:
-        return crop
-    x0, y0, x1, y1 = tight_region(mask)
-    left, top = crop.region[:2]
-    return replace(crop, region=(left + x0, top + y0, left + x1, top + y1), mask=mask[y0:y1, x0:x1].copy())
 
 
 def detections_of(result: Results) -> fo.Detections:
@@ -96,30 +108,24 @@ def detections_of(result: Results) -> fo.Detections:
 
 
 def fill(
-    detection: fo.Detection,
-    record: PromptRecord,
-    crop: MaskCrop | None,
-    options: Options,
-    *,
-    original_hw: tuple[int, int],
-    failure: str | None = None,
+    detection: fo.Detection, source: fo.Label, answer: Answer, options: Options, *, original_hw: tuple[int, int]
 ) -> None:
     """Write a mask, its box and its scores into a detection, or the reason why there is none.
 
     A mask that the detection has already is replaced by a new mask only, never by a failure.
     """
-    detection["prompt_id"] = record.label.id
-    usable = crop is not None and crop.mask.any()
-    detection["failure"] = None if usable else failure or record.failure or NO_MASK
+    crop = answer.crop
+    detection["prompt_id"] = source.id
+    detection["failure"] = answer.failure
     detection["predicted_iou"] = float(crop.iou_prediction) if crop is not None else None
     detection["stability_score"] = float(crop.stability_score) if crop is not None else None
-    if not usable:
+    if answer.failure is not None:
         if not detection.bounding_box:
-            detection.bounding_box = _failed_box(record, original_hw)
+            detection.bounding_box = _failed_box(source, answer, original_hw)
         return
     region, mask = crop.region, crop.mask
-    if options.box_is_prompt and record.prompt.box is not None:
-        region = snap_outward(record.prompt.box, original_hw=original_hw)
+    if options.box_is_prompt and answer.prompt.box is not None:
+        region = snap_outward(answer.prompt.box, original_hw=original_hw)
         mask = _on_canvas(crop, region)
     detection.mask, detection.mask_path = mask, None
     detection.bounding_box = relative_box(region, original_hw=original_hw)
@@ -158,13 +164,13 @@ def _on_canvas(crop: MaskCrop, region: Region) -> np.ndarray:
     return canvas
 
 
-def _failed_box(record: PromptRecord, original_hw: tuple[int, int]) -> list[float]:
+def _failed_box(source: fo.Label, answer: Answer, original_hw: tuple[int, int]) -> list[float]:
     """Return the prompt's own box; around a keypoint's points; the image's corner if there is neither."""
-    given = getattr(record.label, "bounding_box", None)
+    given = getattr(source, "bounding_box", None)
     if given is not None and len(given) == 4:
         return list(given)
-    if record.box is None:
+    if answer.around is None:
         return [0.0, 0.0, 0.0, 0.0]
     height, width = original_hw
-    x0, y0, x1, y1 = record.box
+    x0, y0, x1, y1 = answer.around
     return [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]

@@ -1,82 +1,72 @@
-"""One network per process for the App, which executes the plugin's entry file again on every request."""
+"""The model for FiftyOne: a new one for a caller, or one network per process for the App.
+
+The App executes the plugin's entry file again on every request, so what is kept is kept here.
+"""
 
 import threading
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import fiftyone as fo
-
-from fiftyone_mobilesam import load_model
-from fiftyone_mobilesam.fields import prompt_id_of
-from fiftyone_mobilesam.prompts import single_labels
-from fiftyone_mobilesam.report import RunStopped
-from fiftyone_mobilesam.zoo import Job, MobileSAMModel, StopRun
-from mobilesam import MaskCrop, SamPredictor
+from fiftyone_mobilesam.engine.labeller import load_predictor
+from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.zoo import MobileSAMModel
+from mobilesam import SamPredictor
 
 _predictors: dict[tuple[str | None, str], SamPredictor] = {}
 _loading = threading.Lock()
 _turn = threading.Lock()
 
 
-class SharedModel(MobileSAMModel):
-    """A model of a run of its own on the network that all runs of this process share, batch by batch in turn.
+def load_model(
+    weights: str | Path = "mobile_sam.pt",
+    *,
+    device: str | None = None,
+    precision: str = "fp32",
+    cache_dir: str | Path | None = None,
+    verify: bool = True,
+    **options: Any,
+) -> MobileSAMModel:
+    """Load MobileSAM as a FiftyOne model. Works offline: the weights are in the package.
 
     Args:
-        predictor: the shared network.
-        stop: ends the run after the batch in which it is set.
+        weights: "mobile_sam.pt" for the bundled weights, or a file in upstream's layout.
+        device: where to run, such as "cpu" or "cuda:0". Default: a GPU if there is one.
+        precision: "fp32"; "bf16" is faster, with masks that differ by about 1% of their area; "auto" for bf16 where
+            the device multiplies it.
+        cache_dir: folder for image embeddings, so that a second run over the same images costs the decoder's time
+            only; 10 GiB at most, see `mobilesam.EmbeddingCache`.
+        verify: test the model on a known image first.
+        **options: defaults for every run, see `fiftyone_mobilesam.options.Options`; the keywords of `apply_model`
+            come before them.
 
-    Attributes:
-        run_key: written into the attribute `run` of each label, so that the run can be found, shown and undone. What
-            is filled in place keeps the box it had before in `prompt_box`.
+    Raises:
+        CheckpointError: the weights do not load, or the model fails its self-test.
+        MissingPackageError: FiftyOne is not installed.
     """
-
-    def __init__(self, predictor: SamPredictor, *, stop: threading.Event | None = None):
-        super().__init__(predictor)
-        self.run_key: str | None = None
-        self.stop = stop or threading.Event()
-
-    def predict_all(self, imgs: Sequence[Any], samples: Sequence[Any] | None = None) -> list[fo.Label | None]:
-        """Predict as `MobileSAMModel` does, and mark what was predicted."""
-        if self.stop.is_set():
-            raise StopRun(RunStopped())
-        with _turn:
-            return super().predict_all(imgs, samples)
-
-    def _label(self, job: Job, crops: list[MaskCrop | None]) -> fo.Label:
-        boxes = {record.label.id: _box_of(record.label) for record in job.records}
-        label = super()._label(job, crops)
-        for detection in single_labels(label):
-            if prompt_id_of(detection) in boxes:  # not those of other prompts, which `merge` keeps
-                detection["run"] = self.run_key
-                if self._options.in_place:
-                    detection["prompt_box"] = boxes[detection.id]
-        return label
-
-    def _everything(self, job: Job) -> fo.Detections:
-        label = super()._everything(job)
-        for detection in label.detections:
-            detection["run"] = self.run_key
-        return label
+    defaults = Options.parse(**options)  # before the weights: it is quick to be wrong
+    predictor, _ = load_predictor(weights, device, precision, cache_dir, verify=verify)
+    return MobileSAMModel(predictor, defaults)
 
 
-def _box_of(label: fo.Label) -> list[float] | None:
-    box = getattr(label, "bounding_box", None)
-    return None if box is None else list(box)
+def shared_model(
+    device: str | None = None,
+    precision: str = "fp32",
+    *,
+    run: str | None = None,
+    stop: threading.Event | None = None,
+) -> MobileSAMModel:
+    """Return a model for one run on the network that all runs of this process share, batch by batch in turn.
 
-
-def cached_model(
-    device: str | None = None, precision: str = "fp32", *, stop: threading.Event | None = None
-) -> SharedModel:
-    """Return a model for one run. The network is loaded at the first call, then kept until `release_models`.
+    The network is loaded at the first call, then kept until `release_models`.
 
     Args:
-        device, precision: as in `fiftyone_mobilesam.load_model`.
-        stop: see `SharedModel`.
+        device, precision: as in `load_model`.
+        run, stop: see `MobileSAMModel`.
     """
     with _loading:
         if (device, precision) not in _predictors:
-            _predictors[device, precision] = load_model(device=device, precision=precision).predictor
-        return SharedModel(_predictors[device, precision], stop=stop)
+            _predictors[device, precision], _ = load_predictor(device=device, precision=precision)
+        return MobileSAMModel(_predictors[device, precision], run=run, stop=stop, turn=_turn)
 
 
 def release_models() -> int:

@@ -1,52 +1,42 @@
-"""The FiftyOne model: images and samples in, `fo.Detections` with masks out."""
+"""The FiftyOne model: images and samples in, `fo.Detections` with masks out. FiftyOne drives the loop."""
 
 import logging
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.core.models as fom
-import numpy as np
+from fiftyone.utils.torch import GetItem
 
+from fiftyone_mobilesam.engine.item import Answer, Item, LoadedImage, Outcome, failed
+from fiftyone_mobilesam.engine.labeller import Labeller
+from fiftyone_mobilesam.engine.reader import Reader
+from fiftyone_mobilesam.engine.report import FINISHED, INTERRUPTED, STOPPED, Report, RunStopped
 from fiftyone_mobilesam.fields import FRAMES, Target
-from fiftyone_mobilesam.labels import cleaned, fill, found_detection, new_detection
-from fiftyone_mobilesam.loading import ImageLoader, LoadedImage, as_list
+from fiftyone_mobilesam.labels import found_detection, labels_of
 from fiftyone_mobilesam.options import Options
-from fiftyone_mobilesam.prompts import PromptRecord, prompt_records
-from fiftyone_mobilesam.report import Failure, RunReport
-from mobilesam import (
-    ImageEmbedding,
-    ImageError,
-    MaskCrop,
-    MobileSamError,
-    PromptError,
-    SamAutomaticMaskGenerator,
-    SamPredictor,
-)
+from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts
+from fiftyone_mobilesam.sinks.keep import what_stays
+from mobilesam import ImageEmbedding, PromptError, SamPredictor
+from mobilesam.errors import reason_of
 from mobilesam.images import to_rgb
 
-# A child of FiftyOne's logger: our lines look like FiftyOne's and obey the level chosen for them.
 logger = logging.getLogger("fiftyone.mobilesam")
 
 
-@dataclass(eq=False)
-class Job:
-    """One sample on its way through the model. `records` is None as soon as the sample has failed."""
-
-    sample: Any
-    records: list[PromptRecord] | None = None
-    pixels: np.ndarray | None = None
-    embedding: ImageEmbedding | None = None
+class ImageLoader(GetItem):
+    """What FiftyOne's workers call for each sample. It holds no network, so a worker starts quickly."""
 
     @property
-    def needs_encoding(self) -> bool:
-        """Whether there is anything to decode."""
-        return any(record.prompt is not None for record in self.records or [])
+    def required_keys(self) -> list[str]:
+        """The sample fields a worker needs."""
+        return ["filepath"]
 
-
-class StopRun(BaseException):
-    """Ends a run with `on_error="raise"`; its argument is the error. FiftyOne catches every `Exception` of a batch."""
+    def __call__(self, d: dict) -> LoadedImage:
+        """Read the image of one sample. Never raises: an error would cost the other images of the batch."""
+        return Reader().read(Item(key="", image=d["filepath"]))
 
 
 class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin, fom.Model):
@@ -58,16 +48,28 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
     Args:
         predictor: the network, with what makes it fast.
         options: defaults for every run; the keywords of `apply_model` come before them.
+        run: written into the attribute `run` of each label, so that the run can be found, shown and undone.
+        stop: ends the run after the batch in which it is set.
+        turn: held while a batch is worked on, if runs share the network.
 
     Attributes:
-        last_run: the `RunReport` of the run that is going on or has ended.
+        last_run: the `Report` of the run that is going on or has ended.
     """
 
-    def __init__(self, predictor: SamPredictor, options: Options | None = None):
+    def __init__(
+        self,
+        predictor: SamPredictor,
+        options: Options | None = None,
+        *,
+        run: str | None = None,
+        stop: threading.Event | None = None,
+        turn: threading.Lock | None = None,
+    ):
         super().__init__()
         self.predictor = predictor
         self.config = options or Options()
-        self.last_run = RunReport()
+        self.last_run = Report()
+        self.run, self.stop, self.turn = run, stop or threading.Event(), turn or nullcontext()
         self._options = self.config
         self._preprocess = True
         self._target: Target | None = None
@@ -91,8 +93,8 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
 
     @staticmethod
     def collate_fn(batch: list[LoadedImage]) -> list[LoadedImage]:
-        """Keep a batch a list."""
-        return as_list(batch)
+        """Keep a batch a list: images have different sizes."""
+        return batch
 
     @property
     def transforms(self) -> None:
@@ -113,12 +115,10 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         """Whether the network is on a GPU."""
         return self.predictor.device.type == "cuda"
 
-    @property
-    def _using_gpu(self) -> bool:
-        return self.using_gpu
+    _using_gpu = using_gpu  # what FiftyOne reads
 
     def build_get_item(self, field_mapping: dict[str, str] | None = None) -> ImageLoader:
-        """Return what FiftyOne's workers call for each sample. It holds no network."""
+        """Return what FiftyOne's workers call for each sample."""
         return ImageLoader(field_mapping=field_mapping)
 
     @property
@@ -132,32 +132,31 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         self._options = Options.parse(self.config, **kwargs)
 
     def __enter__(self) -> "MobileSAMModel":
-        self.last_run = RunReport()
+        self.last_run, self._written = Report(), []
         self._target = Target.find()
         if self._target is not None:
             self._target.check(self._options)
             self._target.prepare()
-        if self._segments_everything:
-            self._generator()  # fails on wrong options
+            self.last_run.into = self._target.label_field
+        self._check_merge()
+        if not self._options.prompt_paths:
+            self._labeller()  # fails on wrong options
             logger.info("There is no prompt field: segmenting everything")
         return self
 
     def __exit__(self, exc_type: type | None, error: BaseException | None, traceback: Any) -> None:
         target, self._target = self._target, None
-        if target is not None and (written := self.last_run.done + self.last_run.empty):
-            target.sync(written)
+        if target is not None and self._written:
+            target.sync(self._written)
             target.declare()
-        if isinstance(error, StopRun):
-            raise error.args[0] from None
-        log = logger.warning if self.last_run.failed else logger.info
-        log("%s", self.last_run)
-
-    @property
-    def _segments_everything(self) -> bool:
-        return not self._options.prompt_paths
-
-    def _generator(self) -> SamAutomaticMaskGenerator:
-        return SamAutomaticMaskGenerator(self.predictor, **self._options.everything)
+        stopped = isinstance(error, RunStopped)
+        cause = error.args[0] if stopped and error.args else None
+        by_a_person = stopped and cause is None
+        self.last_run.state = FINISHED if error is None else INTERRUPTED if by_a_person else STOPPED
+        if cause is not None:
+            raise cause from None
+        log = logger.info if self.last_run.ok else logger.warning
+        log("%s", self.last_run.tick())
 
     # ---- prediction ------------------------------------------------------------------------------------------------
 
@@ -177,121 +176,110 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
             sample's own label; None where the image could not be read.
 
         Raises:
-            ValueError: no samples.
+            ValueError: no samples, or `merge=True` where the field to merge with is not known.
         """
         if samples is None:
             raise ValueError(
                 "samples must be given, got None: the prompts are in their fields. "
                 'Call dataset.apply_model(model, label_field="masks", prompt_field="detections").'
             )
+        if self.stop.is_set():
+            raise RunStopped
+        self._check_merge()
         try:
-            jobs = [self._read(img, sample) for img, sample in zip(imgs, list(samples), strict=True)]
-            self._encode([job for job in jobs if job.needs_encoding])
-            return [self._finish(job) for job in jobs]
-        except StopRun as stop:
-            if self._target is None:  # called directly: there is no run to end
+            with self.turn:
+                return self._predict(imgs, list(samples))
+        except RunStopped as stop:
+            if self._target is None and stop.args:  # called directly: there is no run to end
                 raise stop.args[0] from None
             raise
 
-    def _read(self, img: Any, sample: Any) -> Job:
-        """Make a job of an image and the prompts in its sample's fields."""
-        job = Job(sample)
-        try:
-            if not isinstance(img, LoadedImage):
-                img = LoadedImage(to_rgb(img))
-            if img.pixels is None:
-                raise ImageError(img.failure)
-            labels = {name: sample[path.removeprefix(FRAMES)] for name, path in self.needs_fields.items()}
-            job.records = prompt_records(labels, self._options, original_hw=img.pixels.shape[:2])
-            job.pixels = img.pixels
-        except Exception as error:
-            self._fail(job, error)
-        return job
+    def _predict(self, imgs: Sequence[Any], samples: list[Any]) -> list[fo.Label | None]:
+        """Read all, encode in one pass what has prompts, then answer image by image."""
+        read = [self._read(img, sample) for img, sample in zip(imgs, samples, strict=True)]
+        labeller = self._labeller()
+        needed = [i for i, (image, _, asked) in enumerate(read) if any(a.prompt is not None for a in asked)]
+        embeddings = dict(zip(needed, labeller.encode([read[i][0].pixels for i in needed]), strict=True))
+        return [
+            self._label(sample, *one, labeller, embeddings.get(i))
+            for i, (sample, one) in enumerate(zip(samples, read, strict=True))
+        ]
 
-    def _encode(self, jobs: list[Job]) -> None:
-        """Encode the images of jobs in one pass; one by one if that fails, so that the failure has one owner."""
+    def _read(self, img: Any, sample: Any) -> tuple[LoadedImage, list[LabelPrompt], list[Answer]]:
+        """Return an image, the prompts in its sample's fields, and what they come to."""
         try:
-            embeddings = self.predictor.encode_images([job.pixels for job in jobs])
-            for job, embedding in zip(jobs, embeddings, strict=True):
-                job.embedding = embedding
+            image = img if isinstance(img, LoadedImage) else LoadedImage(to_rgb(img))
+            if image.pixels is None:
+                return image, [], []
+            values = {name: sample[path.removeprefix(FRAMES)] for name, path in self.needs_fields.items()}
+            prompts = label_prompts(values, self._options)
+            return image, prompts, [prompt.ask(image.pixels.shape[:2]) for prompt in prompts]
         except Exception as error:
-            if len(jobs) == 1:
-                self._fail(jobs[0], error)
-            else:
-                for job in jobs:
-                    self._encode([job])
+            return LoadedImage(None, reason_of(error)), [], []
 
-    def _finish(self, job: Job) -> fo.Label | None:
-        """Decode, make the output label and book the sample."""
-        if job.records is None:
-            return None
-        everything = self._segments_everything
+    def _label(
+        self,
+        sample: Any,
+        image: LoadedImage,
+        prompts: list[LabelPrompt],
+        asked: list[Answer],
+        labeller: Labeller,
+        embedding: ImageEmbedding | Exception | None,
+    ) -> fo.Label | None:
+        """Answer, make the output label and book the sample."""
+        item = Item(key=sample.id, image=_filepath(sample))
         try:
-            label = self._everything(job) if everything else self._label(job, self._decode(job))
+            if image.pixels is None:
+                raise PromptError(image.failure)
+            if isinstance(embedding, Exception):
+                raise embedding
+            label, made = self._made(sample, image, prompts, asked, labeller, embedding)
         except Exception as error:
-            self._fail(job, error)
+            self._book(failed(item, reason_of(error)), error)
             return None
-        found = label.detections if everything else job.records
-        (self.last_run.done if found else self.last_run.empty).append(job.sample.id)
+        bad = [d for d in made if self._options.prompt_paths and d["failure"] is not None]
+        failures = [item.failure(d["failure"], d["prompt_id"]) for d in bad]
+        self._written.append(sample.id)
+        self._book(Outcome(item.key, label, len(made) - len(failures), failures, empty=not made))
         return label
 
-    def _everything(self, job: Job) -> fo.Detections:
-        """Segment everything in the sample."""
-        crops = [crop for crop in self._generator().generate_crops(job.pixels) if crop.mask.any()]
-        self.last_run.masks += len(crops)
-        original_hw = job.pixels.shape[:2]
-        return fo.Detections(detections=[found_detection(crop, original_hw=original_hw) for crop in crops])
+    def _made(
+        self, sample: Any, image: LoadedImage, prompts: Any, asked: Any, labeller: Labeller, embedding: Any
+    ) -> tuple[fo.Label, list[fo.Detection]]:
+        """Return the label of a sample, and those of its labels that this run has made."""
+        options, original_hw = self._options, image.pixels.shape[:2]
+        if not options.prompt_paths:
+            answers = labeller.everything(image.pixels)
+            made = [found_detection(answer.crop, original_hw=original_hw, run=self.run) for answer in answers]
+            return fo.Detections(detections=made), made
+        answers = labeller.answers(image.pixels, asked, embedding)
+        made = labels_of(prompts, answers, options, original_hw=original_hw, run=self.run)
+        if options.in_place:
+            return sample[options.prompt_field.removeprefix(FRAMES)], made
+        if not options.merge:
+            return fo.Detections(detections=made), made
+        ids = [{"_id": prompt.label.id} for prompt in prompts]
+        stored = self._target.stored(sample.id)
+        stays = what_stays(stored, {"": {"detections": ids}}, same_settings=False, hidden=None)
+        before, after = ([fo.Detection.from_dict(label) for label in some] for some in (stays.before, stays.after))
+        return fo.Detections(detections=[*before, *made, *after]), made
 
-    def _decode(self, job: Job) -> list[MaskCrop | None]:
-        """Return one mask a record, None where there is no prompt."""
-        crops: list[MaskCrop | None] = [None] * len(job.records)
-        usable = [i for i, record in enumerate(job.records) if record.prompt is not None]
-        if usable:
-            prompts = [job.records[i].prompt for i in usable]
-            original_hw = job.embedding.original_hw
-            candidates = self.predictor.predict_batch(
-                prompts,
-                image=job.embedding,
-                regions=[job.records[i].region(self._options, original_hw=original_hw) for i in usable],
-                multimask_output=self._options.multimask_output,
-                best_only=True,
+    def _labeller(self) -> Labeller:
+        everything = None if self._options.prompt_paths else self._options.everything
+        return Labeller(self.predictor, self._options, everything)
+
+    def _check_merge(self) -> None:
+        if self._options.merge and self._target is None:
+            raise ValueError(
+                "merge=True must go with dataset.apply_model(model, label_field=...), got a call in which the field to "
+                "merge with is not known. Leave it out and use a new field, or call fom.label, which keeps labels."
             )
-            for i, (best,) in zip(usable, candidates, strict=True):
-                crops[i] = cleaned(best, self._options.min_region_area)
-        return crops
 
-    def _label(self, job: Job, crops: list[MaskCrop | None]) -> fo.Label:
-        """Return the sample's output label, and book each prompt."""
-        original_hw = job.pixels.shape[:2]
-        detections = []
-        for record, crop in zip(job.records, crops, strict=True):
-            if self._options.in_place:
-                detection = record.label
-                fill(detection, record, crop, self._options, original_hw=original_hw)
-            else:
-                detection = new_detection(record, crop, self._options, original_hw=original_hw)
-            detections.append(detection)
-            if detection["failure"] is None:
-                self.last_run.masks += 1
-            else:
-                self._book(Failure(job.sample.id, record.label.id, _filepath(job.sample), detection["failure"]))
-        if self._options.in_place:
-            return job.sample[self._options.prompt_field.removeprefix(FRAMES)]
-        if self._options.merge and self._target is not None:
-            replaced = {detection["prompt_id"] for detection in detections}
-            detections = self._target.labels_of_other_prompts(job.sample.id, replaced) + detections
-        return fo.Detections(detections=detections)
-
-    def _fail(self, job: Job, error: Exception) -> None:
-        """Book that a sample gets nothing."""
-        job.records = None
-        reason = str(error) if isinstance(error, MobileSamError) else f"{type(error).__name__}: {error}"
-        self._book(Failure(job.sample.id, None, _filepath(job.sample), reason), error)
-
-    def _book(self, failure: Failure, error: Exception | None = None) -> None:
-        self.last_run.failed.append(failure)
-        if self._options.on_error == "raise":
-            raise StopRun(error or PromptError(str(failure)))
+    def _book(self, outcome: Outcome, error: Exception | None = None) -> None:
+        self.last_run.total += 1
+        self.last_run.book(outcome)
+        if self._options.on_error == "raise" and outcome.failures:
+            raise RunStopped(error or PromptError(str(outcome.failures[0])))
 
 
 def _filepath(sample: Any) -> str:

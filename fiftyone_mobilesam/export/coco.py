@@ -1,20 +1,20 @@
 """Masks -> a COCO file, an annotation a label, in order."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fiftyone_mobilesam.export.masks import ExportedImage, ExportedMask, attributes, class_of
-from fiftyone_mobilesam.export.report import ExportReport
+from fiftyone_mobilesam.engine.report import Report
+from fiftyone_mobilesam.export.masks import ExportedImage, ExportedMask, attributes, book, class_of
 from fiftyone_mobilesam.polygon_loss import coco_polygons
-from mobilesam import rle
+from mobilesam.files import replacing
+from mobilesam.geometry import rle
 
 
-def write_coco(images: Iterable[ExportedImage], out: Path, classes: list[str], report: ExportReport) -> None:
+def write_coco(images: Iterable[ExportedImage], out: Path, classes: list[str], report: Report) -> None:
     """Write the file, image by image; it appears at once or not at all. A label without a mask says why in `failure`.
 
     Args:
@@ -24,28 +24,25 @@ def write_coco(images: Iterable[ExportedImage], out: Path, classes: list[str], r
         report: is told all; polygons are written if it has a place for their loss.
     """
     categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
-    unfinished = out.with_name(out.name + ".unfinished")
-    try:
-        with (
-            open(unfinished, "w", encoding="utf-8") as file,
-            tempfile.TemporaryFile("w+", encoding="utf-8", dir=out.parent) as annotations,
-        ):
-            file.write(f'{{"categories": {json.dumps(categories)},\n"images": [')
-            count = 0
-            for image_id, image in enumerate(images, start=1):
-                report.book(image)
-                _item(file, _image(image_id, image), first=image_id == 1)
-                for mask in image.masks:
-                    count += 1
-                    who = {"id": count, "image_id": image_id, "category_id": 1 + classes.index(class_of(mask.label))}
-                    _item(annotations, who | _annotation(image, mask, report), first=count == 1)
-            file.write('],\n"annotations": [')
-            annotations.seek(0)
-            shutil.copyfileobj(annotations, file)
-            file.write("]}\n")
-        os.replace(unfinished, out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with (
+        replacing(out) as unfinished,
+        open(unfinished, "w", encoding="utf-8") as file,
+        tempfile.TemporaryFile("w+", encoding="utf-8", dir=out.parent) as annotations,
+    ):
+        file.write(f'{{"categories": {json.dumps(categories)},\n"images": [')
+        count = 0
+        for image_id, image in enumerate(images, start=1):
+            book(report, image)
+            _item(file, _image(image_id, image), first=image_id == 1)
+            for mask in image.masks:
+                count += 1
+                who = {"id": count, "image_id": image_id, "category_id": 1 + classes.index(class_of(mask.label))}
+                _item(annotations, who | _annotation(image, mask, report), first=count == 1)
+        # COCO wants two lists one after the other, and both grow with every image: the second waits in a file.
+        file.write('],\n"annotations": [')
+        annotations.seek(0)
+        shutil.copyfileobj(annotations, file)
+        file.write("]}\n")
 
 
 def _item(file: Any, item: dict, *, first: bool) -> None:
@@ -57,7 +54,7 @@ def _image(image_id: int, image: ExportedImage) -> dict[str, Any]:
     return {"id": image_id, "file_name": image.name, "width": width, "height": height, "sample_id": image.id}
 
 
-def _annotation(image: ExportedImage, mask: ExportedMask, report: ExportReport) -> dict[str, Any]:
+def _annotation(image: ExportedImage, mask: ExportedMask, report: Report) -> dict[str, Any]:
     kept = {"iscrowd": 0, "label_id": mask.label.id, **attributes(mask.label), "failure": mask.failure}
     if mask.failure is not None:
         height, width = image.original_hw or (0, 0)

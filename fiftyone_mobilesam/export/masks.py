@@ -12,7 +12,9 @@ import numpy as np
 from fiftyone.core.collections import SampleCollection
 from PIL import Image
 
+from fiftyone_mobilesam.engine.report import Failure, Report
 from fiftyone_mobilesam.prompts import single_labels
+from mobilesam.errors import reason_of
 from mobilesam.images import image_size
 
 NO_MASK = "The label has no mask."
@@ -62,7 +64,7 @@ def exported_images(samples: SampleCollection, label_field: str) -> Iterator[Exp
         try:
             original_hw, failure = image_size(sample.filepath), None
         except Exception as error:
-            original_hw, failure = _size_in_metadata(sample), str(error)
+            original_hw, failure = _size_in_metadata(sample), reason_of(error)
         labels = single_labels(sample[label_field])
         masks = [
             ExportedMask(label, failure=failure) if original_hw is None else exported_mask(label, original_hw)
@@ -86,10 +88,19 @@ def exported_mask(label: fo.Detection, original_hw: tuple[int, int]) -> Exported
         left, top = max(0, -x0), max(0, -y0)
         mask = mask[top : max(0, original_hw[0] - y0), left : max(0, original_hw[1] - x0)]
     except Exception as error:
-        return ExportedMask(label, failure=f"mask must be readable, got {type(error).__name__}: {error}.")
+        return ExportedMask(label, failure=f"mask must be readable, got {reason_of(error)}.")
     if not mask.any():
         return ExportedMask(label, failure="The mask has no pixel in the image.")
     return ExportedMask(label, mask, (x0 + left, y0 + top))
+
+
+def book(report: Report, image: ExportedImage) -> None:
+    """Count the labels of an image."""
+    bad = [Failure(image.id, m.label.id, image.filepath, m.failure) for m in image.masks if m.failure is not None]
+    report.done += 1
+    report.masks += len(image.masks) - len(bad)
+    report.failed_prompts += len(bad)
+    report.add(bad, log=False)
 
 
 def common_folder(samples: SampleCollection) -> str:

@@ -6,14 +6,14 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from fiftyone_mobilesam.export.masks import ExportedImage, class_of
-from fiftyone_mobilesam.export.report import ExportReport
+from fiftyone_mobilesam.engine.report import Report
+from fiftyone_mobilesam.export.masks import ExportedImage, book, class_of
 from fiftyone_mobilesam.polygon_loss import yolo_polygon
 
 CARD = "data.yaml"
 
 
-def write_yolo(images: Iterable[ExportedImage], out: Path, classes: list[str], report: ExportReport) -> None:
+def write_yolo(images: Iterable[ExportedImage], out: Path, classes: list[str], report: Report) -> None:
     """Write the folder, which appears at once or not at all. An earlier export there is replaced.
 
     Args:
@@ -34,7 +34,7 @@ def write_yolo(images: Iterable[ExportedImage], out: Path, classes: list[str], r
             (unfinished / part).mkdir(parents=True)
         stems: set[str] = set()
         for image in images:
-            report.book(image)
+            book(report, image)
             name = _free(PurePosixPath(image.name), stems)
             link, text = unfinished / "images" / name, unfinished / "labels" / name.with_suffix(".txt")
             for path in (link, text):
@@ -63,7 +63,7 @@ def _free(name: PurePosixPath, stems: set[str]) -> PurePosixPath:
     return name
 
 
-def _lines(image: ExportedImage, classes: list[str], report: ExportReport) -> Iterable[str]:
+def _lines(image: ExportedImage, classes: list[str], report: Report) -> Iterable[str]:
     for mask in image.masks:
         if mask.failure is None:
             polygon = yolo_polygon(mask.mask, mask.corner, image.original_hw, report.polygons)

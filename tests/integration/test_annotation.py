@@ -13,7 +13,7 @@ import pytest
 from fiftyone.operators.executor import ExecutionError, Executor
 from scenes import LEFT, detections, ellipse_box, keypoints
 
-from fiftyone_mobilesam import annotation
+from fiftyone_mobilesam.app import annotation_files as annotation
 from mobilesam import FieldError, MissingPackageError, MobileSamError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(models, tmp_path):
 def test_without_onnx_the_command_is_shown(tmp_path, monkeypatch, plugin, make_dataset):
     monkeypatch.setattr(fo.config, "model_zoo_dir", str(tmp_path))
     monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.setattr("fiftyone_mobilesam.operators.annotation.find_spec", lambda name: None)
+    monkeypatch.setattr("fiftyone_mobilesam.app.use_for_annotation.find_spec", lambda name: None)
     missing = form(make_dataset({}))["missing"]
     assert missing["invalid"]
     assert missing["view"]["label"] == "Install first: pip install onnx onnxruntime"

@@ -17,7 +17,7 @@ from fiftyone.operators.executor import ExecutionError, Executor
 from fiftyone.operators.registry import OperatorRegistry
 from scenes import LEFT, RIGHT, detections, ellipse_box, ellipse_mask, full_mask, iou, keypoints
 
-from fiftyone_mobilesam.operators import OPERATORS, PANELS
+from fiftyone_mobilesam.app import OPERATORS, PANELS
 
 ROOT = Path(__file__).resolve().parents[2]
 BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
@@ -165,7 +165,7 @@ def test_the_app_is_sent_progress_then_the_result(plugin, dataset):
 
 
 def test_stop_keeps_what_is_done(plugin, dataset):
-    from fiftyone_mobilesam.segmentation import segment
+    from fiftyone_mobilesam.app.recorded_run import segment
 
     event = threading.Event()
     result = segment(dataset, "masks", prompt_field="boxes", on_progress=lambda progress: event.set(), stop=event)
@@ -421,7 +421,7 @@ def test_only_detectors_of_the_zoo(plugin, dataset, detector):
 
 
 def test_ultralytics_names_of_detectors():
-    from fiftyone_mobilesam.recipe import zoo_name
+    from fiftyone_mobilesam.app.recipe import zoo_name
 
     assert zoo_name("yolo11n.pt") == "yolo11n-coco-torch"
     assert zoo_name("faster-rcnn-resnet50-fpn-coco-torch") == "faster-rcnn-resnet50-fpn-coco-torch"

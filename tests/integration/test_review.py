@@ -6,7 +6,7 @@ import pytest
 from fiftyone import ViewField as F
 from scenes import LEFT, RIGHT, detections, ellipse_box, ellipse_mask, full_mask, iou
 
-from fiftyone_mobilesam.retry import RETRIES, retry
+from fiftyone_mobilesam.review.retry import RETRIES, retry
 from fiftyone_mobilesam.review import Review, reviewable_fields
 from mobilesam import ConflictError, FieldError, PromptError
 

@@ -8,7 +8,7 @@ from fiftyone.operators.executor import ExecutionContext, Executor
 from scenes import LEFT, RIGHT, detections, ellipse_box
 
 from fiftyone_mobilesam import models
-from fiftyone_mobilesam.operators.review_panel import ReviewPanel
+from fiftyone_mobilesam.app.review_panel import ReviewPanel
 
 BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
 

@@ -1,0 +1,135 @@
+"""Long work in the App: in a thread, with a progress bar and a button that stops it.
+
+FiftyOne ends an ordinary operator after 600 s. A generator may go on, and what it yields reaches the App at once.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import fiftyone as fo
+from fiftyone.operators import types
+from pymongo.errors import PyMongoError
+
+from fiftyone_mobilesam.app._names import uri
+from fiftyone_mobilesam.app.recorded_run import Progress
+from fiftyone_mobilesam.engine.report import RunStopped
+from mobilesam.errors import reason_of
+
+Work = Callable[..., dict[str, Any]]
+
+_stops: dict[str, threading.Event] = {}  # of the runs of this process, by the token in their stop button
+_bars, _running, _bars_before = threading.Lock(), 0, True
+
+
+def execute(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Property]) -> Any:
+    """Run `work(on_progress=..., stop=...)` in the way that fits where the request comes from.
+
+    Args:
+        ctx: FiftyOne's `ExecutionContext`.
+        work: returns a result, JSON serializable.
+        show: makes the App's output of the result.
+
+    Returns:
+        For the App a generator of its messages; for Python and for delegated runs the result.
+    """
+    if ctx.delegated:
+        return work(on_progress=lambda progress: ctx.set_progress(fraction(progress), str(progress)), stop=None)
+    if "operator_uri" not in ctx.request_params:  # which only the App sends
+        return work(on_progress=None, stop=None)
+    return _streamed(ctx, work, show)
+
+
+def stop(token: str) -> bool:
+    """Stop a run after its current batch. Return whether there was one."""
+    event = _stops.get(token)
+    if event is not None:
+        event.set()
+    return event is not None
+
+
+def fraction(progress: Progress) -> float:
+    """Return how much is done, from 0 to 1."""
+    return progress.done / progress.total if progress.total else 0.0
+
+
+def _streamed(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Property]) -> Iterator[Any]:
+    # Nobody stops the thread if the browser goes away: the run ends by itself and is recorded.
+    token, event, news = uuid4().hex, threading.Event(), queue.SimpleQueue()
+    _stops[token] = event
+
+    def target() -> None:
+        try:
+            with _without_console_bars():
+                news.put(work(on_progress=news.put, stop=event))
+        except BaseException as error:  # or the App would wait for ever
+            news.put(error)
+        finally:
+            del _stops[token]
+
+    threading.Thread(target=target, daemon=True).start()
+    yield _show_progress(ctx, token, "Loading the model ...", 0.0)
+    while isinstance(message := _latest(news), Progress):
+        text = "Stopping after this image ..." if event.is_set() else str(message)
+        yield _show_progress(ctx, token, text, fraction(message))
+    yield ctx.trigger("reload_dataset")
+    if ctx.current_sample:  # an open sample shows new fields only when it is opened again
+        yield ctx.ops.close_sample()
+        yield ctx.ops.open_sample(id=ctx.current_sample)
+    if isinstance(message, BaseException):
+        yield ctx.ops.show_output(error_output(message).to_json(), {})
+    else:
+        yield ctx.ops.show_output(show(message).to_json(), message)
+
+
+@contextmanager
+def _without_console_bars() -> Iterator[None]:
+    """Switch the console's bars off while runs are going on: they capture stdout, and two at once break each other."""
+    global _running, _bars_before
+    with _bars:
+        if not _running:
+            _bars_before, fo.config.show_progress_bars = fo.config.show_progress_bars, False
+        _running += 1
+    try:
+        yield
+    finally:
+        with _bars:
+            _running -= 1
+            if not _running:
+                fo.config.show_progress_bars = _bars_before
+
+
+def _latest(news: queue.SimpleQueue) -> Any:
+    """Wait for news, and return the latest if there are several."""
+    message = news.get()
+    while isinstance(message, Progress) and not news.empty():
+        message = news.get()
+    return message
+
+
+def _show_progress(ctx: Any, token: str, text: str, done: float) -> Any:
+    outputs = types.Object()
+    outputs.float("progress", view=types.ProgressView(label=text))
+    outputs.btn("stop", label="Stop and keep what is done", on_click=uri("stop_run"), params={"token": token})
+    schema = types.Property(outputs, view=types.View(label="MobileSAM is running"))
+    return ctx.ops.show_output(schema.to_json(), {"progress": done})
+
+
+def error_output(error: BaseException) -> types.Property:
+    """Return what the App shows of a run that failed."""
+    outputs = types.Object()
+    text = f"{_reason(error).rstrip('.')}. What was done before is kept; 'Undo a MobileSAM run' takes it back."
+    outputs.view("error", types.Error(label="The run ended early", description=text))
+    return types.Property(outputs)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, PyMongoError):
+        return (
+            f"The database did not answer or could not write: {str(error)[:200]}. "
+            "Check that it runs and that its disk has room, then start again"
+        )
+    return "Stopped" if isinstance(error, RunStopped) else reason_of(error)

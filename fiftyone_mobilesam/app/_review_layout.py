@@ -1,0 +1,159 @@
+"""What the panel "Review masks" looks like: choices, numbers, the picture, buttons and their keys."""
+
+import re
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from fiftyone_mobilesam.review.retry import asked, read_pixels
+from fiftyone_mobilesam.review.picture import as_data_uri, draw_mask
+from fiftyone_mobilesam.review.records import Counts, MaskUnderReview
+from mobilesam import MobileSamError
+
+SHOW_LABELS = {
+    "undecided": "Undecided masks",
+    "all": "All masks",
+    "accepted": "Accepted masks",
+    "rejected": "Rejected masks",
+    "failures": "Prompts without a mask",
+}
+# Method, label, key, icon, colour. The key is the button's `accesskey`: Alt+A in Chrome and Edge.
+DECIDE = (
+    ("accept", "Accept", "a", "check", "#2e7d32"),
+    ("reject", "Reject", "r", "close", "#c62828"),
+    ("skip", "Skip", "s", "skip_next", None),
+    ("back", "Back", "b", "skip_previous", None),
+    ("undo", "Undo", "u", "undo", None),
+    ("delete", "Delete", "x", "delete", None),
+    ("open_sample", "Open sample", "o", "open_in_new", None),
+)
+RETRY = (
+    ("candidate", "Next candidate", "n"),
+    ("centre", "Box + centre point", "c"),
+    ("padded", "Box + 10%", "p"),
+    ("unclipped", "Not cut at the box", "t"),
+)
+KEYS = (
+    "Keys, with Alt (Firefox Alt + Shift, Mac Control + Option): **A** accept, **R** reject, **S** skip, **B** back, "
+    "**U** undo, **X** delete, **O** open, **N** next candidate, **C** centre point, **P** + 10%, **T** not cut"
+)
+PAGE = types.GridView(orientation="vertical", gap=1.5, componentsProps={"grid": {"sx": {"p": 2}}})
+
+
+def add_problem(panel: types.Object, text: str, *, start_again: Any) -> None:
+    """Say what is wrong."""
+    panel.view("problem", types.Warning(label="Look again", description=text))
+    panel.btn("start_again", label="Start again", icon="refresh", on_click=start_again)
+
+
+def add_nothing(panel: types.Object) -> None:
+    """Say that there are no masks."""
+    text = "Make masks with MobileSAM first: a field of them can then be reviewed here."
+    panel.view("nothing", types.Notice(label="There are no masks to review", description=text))
+
+
+def add_choices(
+    panel: types.Object, fields: list[str], field: str, show: str, *, choose_field: Any, choose_show: Any
+) -> None:
+    """Ask which masks to review."""
+    row = panel.h_stack("choices", gap=2)
+    for name, values, chosen, on_change in (
+        ("field", {name: name for name in fields}, field, choose_field),
+        ("show", SHOW_LABELS, show, choose_show),
+    ):
+        view = types.DropdownView()
+        for value, label in values.items():
+            view.add_choice(value, label=label)
+        row.enum(name, list(values), default=chosen, view=view, on_change=on_change)
+
+
+def add_end(panel: types.Object, counts: Counts, *, start_again: Any) -> None:
+    """Say that all masks have been shown."""
+    panel.md(f"**Nothing left here.** {_numbers(counts)}", name="numbers")
+    panel.btn("start_again", label="Start again", icon="refresh", on_click=start_again)
+
+
+def add_mask(panel: types.Object, mask: MaskUnderReview, counts: Counts, *, position: int | None, total: int) -> None:
+    """Show a mask, what is known about it, and where in the order it is."""
+    place = "" if position is None else f"**{position + 1:,} of {total:,}** · "
+    panel.md(place + _numbers(counts), name="numbers")
+    panel.md(_words(mask), name="words")
+    try:
+        pixels = read_pixels(mask)
+    except MobileSamError as error:
+        panel.view("picture", types.Warning(label="The image cannot be shown", description=str(error)))
+        return
+    try:
+        answer = asked(mask, original_hw=pixels.shape[:2])
+    except MobileSamError:  # what its `failure` says
+        answer = None
+    picture = draw_mask(pixels, mask.label.mask, mask.label.bounding_box, answer)
+    style = {"width": "100%", "maxHeight": "56vh", "objectFit": "contain", "borderRadius": "4px"}
+    view = types.ImageView(alt="The mask and its prompt", componentsProps={"image": {"style": style}})
+    panel.define_property("picture", types.String(), default=as_data_uri(picture), view=view)
+
+
+def add_buttons(panel: types.Object, methods: Any, *, has_mask: bool) -> None:
+    """Add the buttons; each calls the method of its name."""
+    row = _row(panel, "decide")
+    for name, label, key, icon, colour in DECIDE:
+        props = {"accessKey": key, "sx": {"backgroundColor": colour, "color": "white"} if colour else {}}
+        row.btn(
+            name,
+            label=label,
+            icon=icon,
+            on_click=getattr(methods, name),
+            disabled=not (has_mask or name in ("back", "undo")),
+            variant="contained" if colour else "outlined",
+            componentsProps={"button": props, "item": {"sx": {"width": "auto"}}},
+        )
+    row = _row(panel, "again")
+    for name, label, key in RETRY if has_mask else ():
+        row.btn(
+            name,
+            label=label,
+            icon="refresh",
+            on_click=getattr(methods, name),
+            variant="outlined",
+            componentsProps={"button": {"accessKey": key}, "item": {"sx": {"width": "auto"}}},
+        )
+
+
+def _row(panel: types.Object, name: str) -> types.Object:
+    """Add a row of buttons that goes on in the next line where the panel is narrow."""
+    return panel.grid(name, orientation="2d", gap=1)
+
+
+def _numbers(counts: Counts) -> str:
+    return (
+        f"{counts.accepted:,} accepted, {counts.rejected:,} rejected, {counts.undecided:,} undecided, "
+        f"{counts.failures:,} without a mask"
+    )
+
+
+def _words(mask: MaskUnderReview) -> str:
+    """Say what is known about a mask, as markdown."""
+    document = mask.document
+    parts = [f"**{_plain(document.get('label') or 'no label')}**"]
+    if mask.decision:
+        parts.append(mask.decision)
+    if document.get("failure"):
+        parts.append(f"No mask: {_plain(document['failure'])}")
+    for name, words in (
+        ("predicted_iou", ("the model is sure", "the model is fairly sure", "the model is unsure")),
+        ("stability_score", ("crisp edge", "fairly crisp edge", "fuzzy edge")),
+    ):
+        value = document.get(name)
+        if value is not None:
+            word = words[0] if value >= 0.9 else words[1] if value >= 0.75 else words[2]
+            parts.append(f"{word} ({name.replace('_', ' ').replace('iou', 'IoU')} {value:.2f})")
+    if mask.prompt_field:
+        parts.append(f"prompt from {_plain(mask.prompt_field)}")
+    else:
+        parts.append("its prompt was deleted" if document.get("prompt_id") else "made without a prompt")
+    return " · ".join(parts)
+
+
+def _plain(text: str) -> str:
+    """Keep markdown out of what a dataset says."""
+    return re.sub(r"([\\`*_{}\[\]<>()#!|~])", r"\\\1", str(text))

@@ -1,0 +1,151 @@
+"""One recorded run over a dataset or view: check, apply the model, write down what happened."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+from fiftyone.core.collections import SampleCollection
+
+from fiftyone_mobilesam.engine.report import INTERRUPTED, RUNNING, STOPPED, Report, RunStopped
+from fiftyone_mobilesam.fields import Target, labels_path
+from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.runs import RunRecord, describe_field, run_key
+from fiftyone_mobilesam.undo import labels_of_run
+from mobilesam.errors import reason_of
+
+SHOWN_FAILURES = 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        done, total: images, or videos.
+        text: what a person reads.
+    """
+
+    done: int
+    total: int
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def segment(
+    samples: SampleCollection,
+    label_field: str,
+    *,
+    device: str | None = None,
+    precision: str = "fp32",
+    batch_size: int = 1,
+    num_workers: int = 0,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+    step: str = "",
+    **options: Any,
+) -> dict[str, Any]:
+    """Apply MobileSAM to samples, recorded so that it can be undone.
+
+    Args:
+        samples: dataset or view.
+        label_field: where the masks go.
+        device, precision: as in `fiftyone_mobilesam.load_model`.
+        batch_size, num_workers: as in `apply_model`.
+        on_progress: called now and then.
+        stop: ends the run early when it is set. What is done is kept.
+        step: what is done, if there are several steps.
+        **options: see `fiftyone_mobilesam.options.Options`.
+
+    Returns:
+        A summary, JSON serializable: `run` (its key), `state` ("finished" or "interrupted"), `label_field`, `samples`,
+        `masks`, `samples_without_prompts`, `failed_samples`, `failed_prompts`, `failures` (the first), `seconds`, and
+        `predicted_iou`, a histogram with `edges` and `counts`.
+
+    Raises:
+        FieldError: a field that does not fit, before anything is done.
+    """
+    chosen = Options.parse(**options)
+    Target(samples, label_field).check(chosen)
+    from fiftyone_mobilesam.engine.identity import identity, name_of_weights, resolved_precision  # torch comes with it
+    from fiftyone_mobilesam.models import shared_model
+
+    key = run_key(label_field)
+    model = shared_model(device, precision, run=key, stop=stop)  # before the record: weights may not load
+    call = {"device": device, "precision": precision, "batch_size": batch_size, **chosen.changed()}
+    report = Report(into=label_field, call=call)
+    resolved = resolved_precision(precision, [device])
+    made_from = identity(name_of_weights("mobile_sam.pt"), resolved, chosen, cached=False)
+    record = RunRecord(samples, key, report, call, made_from=made_from)
+    try:
+        samples.apply_model(
+            model,
+            label_field=label_field,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            skip_failures=False,  # the model raises for no sample: what is raised is a write that failed
+            progress=follow(on_progress, stop, model, step=step),
+            **chosen.changed(),
+        )
+    except RunStopped:
+        pass
+    except Exception as error:
+        model.last_run.state, model.last_run.reason = STOPPED, reason_of(error)
+        raise
+    finally:
+        record.report = report = model.last_run
+        report.state = INTERRUPTED if report.state == RUNNING else report.state
+        record.save()
+        describe_field(record.dataset, key)
+    return _summary(record.dataset, key, report)
+
+
+def follow(
+    on_progress: Callable[[Progress], None] | None, stop: threading.Event | None, model: Any = None, *, step: str = ""
+) -> Callable[[Any], None]:
+    """Return the callback for `apply_model(progress=...)` that reports, and ends the run if it is to stop.
+
+    Args:
+        on_progress, stop, step: see `segment`.
+        model: ours, whose report is counted; None for another's.
+    """
+    start = time.monotonic()
+
+    def report(bar: Any) -> None:
+        if stop is not None and stop.is_set():
+            raise RunStopped
+        if on_progress is not None:
+            run, total, seconds = Report() if model is None else model.last_run, bar.total or 0, time.monotonic() - start
+            # FiftyOne counts videos where the report counts frames.
+            shown = Report(total=total, done=bar.iteration, masks=run.masks, seconds=seconds)
+            shown.failed_prompts = run.failed + run.failed_prompts
+            on_progress(Progress(bar.iteration, total, step + shown.line()))
+
+    return report
+
+
+def _summary(dataset: fo.Dataset, key: str, report: Report) -> dict[str, Any]:
+    return {
+        "run": key,
+        "state": report.state,
+        "label_field": report.into,
+        "samples": report.done + report.failed,
+        "masks": report.masks,
+        "samples_without_prompts": report.empty,
+        "failed_samples": report.failed,
+        "failed_prompts": report.failed_prompts,
+        "failures": [vars(failure) for failure in report.failures[:SHOWN_FAILURES]],
+        "seconds": round(report.tick().seconds, 1),
+        "predicted_iou": iou_histogram(dataset, key) if report.masks else {"edges": [], "counts": []},
+    }
+
+
+def iou_histogram(dataset: fo.Dataset, key: str) -> dict[str, list]:
+    """Count the masks of a run by predicted IoU, in bins of 0.05 from 0 to 1.05: it can pass 1 a little."""
+    path = labels_path(dataset, dataset.get_run_info(key).config.label_field)
+    counts, edges, _ = labels_of_run(dataset, key).histogram_values(f"{path}.predicted_iou", bins=21, range=[0, 1.05])
+    return {"edges": [round(edge, 2) for edge in edges], "counts": counts}

@@ -1,0 +1,329 @@
+"""The panel "Review masks": one mask after the other, worst first, and a button or a key for each decision."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from fiftyone_mobilesam import host
+from fiftyone_mobilesam.app import _review_layout as layout
+from fiftyone_mobilesam.review.retry import retry
+from fiftyone_mobilesam.review import SHOW, Review, reviewable_fields
+from fiftyone_mobilesam.review.records import Change, MaskRef, MaskUnderReview
+from mobilesam import ConflictError, FieldError, MobileSamError
+
+UNDO_STEPS = 50
+SESSIONS = 8
+
+
+@dataclass
+class Session:
+    """The order in which an open panel shows the masks of a view, and what was done in it."""
+
+    queue: list[MaskRef]
+    view: list[dict[str, Any]]
+    changes: list[Change] = field(default_factory=list)
+
+
+# By dataset and panel; at home here, because the plugin's entry is executed again at each request.
+_sessions: OrderedDict[tuple[str, str], Session] = OrderedDict()
+
+
+def _event(method: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPanel", Any], None]:
+    """Tell the user of an expected error; forget the message of the step before when a user does the next."""
+
+    @wraps(method)
+    def event(self: "ReviewPanel", ctx: Any) -> None:
+        if not method.__name__.startswith("on_"):
+            ctx.panel.state.set("message", None)
+        try:
+            _check_dataset(ctx)
+            method(self, ctx)
+        except (MobileSamError, ValueError) as error:
+            ctx.panel.state.set("message", str(error))
+
+    return event
+
+
+class ReviewPanel(foo.Panel):
+    """Walks through the masks of a field. The state in the browser holds the mask's ids and the choices, no more."""
+
+    @property
+    def config(self) -> foo.PanelConfig:
+        """The panel's card."""
+        return foo.PanelConfig(
+            name="review_masks",
+            label="Review masks",
+            icon="checklist",
+            surfaces="grid modal",
+            help_markdown="Masks worst first. A decision is the tag and the attribute `review` of a label.",
+        )
+
+    # ---- events ----------------------------------------------------------------------------------------------------
+
+    @_event
+    def on_load(self, ctx: Any) -> None:
+        """Start with the worst mask, in the modal with the worst of the open sample."""
+        self._start_if_new(ctx)
+
+    @_event
+    def on_change_dataset(self, ctx: Any) -> None:
+        """Start with another dataset."""
+        self._start_if_new(ctx)
+
+    @_event
+    def on_change_view(self, ctx: Any) -> None:
+        """Review what is in the view now."""
+        self._start_if_new(ctx)
+
+    @_event
+    def on_change_current_sample(self, ctx: Any) -> None:
+        """Go to the worst mask of the sample that was opened."""
+        at = _at(ctx)
+        if ctx.current_sample and (at is None or at.sample_id != ctx.current_sample):
+            self._start(ctx)
+
+    @_event
+    def choose_field(self, ctx: Any) -> None:
+        """Review another field."""
+        ctx.panel.state.set("field", ctx.params.get("value"))
+        self._start(ctx)
+
+    @_event
+    def choose_show(self, ctx: Any) -> None:
+        """Review masks in another state."""
+        ctx.panel.state.set("show", ctx.params.get("value"))
+        self._start(ctx)
+
+    @_event
+    def start_again(self, ctx: Any) -> None:
+        """Order the masks anew."""
+        self._start(ctx)
+
+    @_event
+    def accept(self, ctx: Any) -> None:
+        """Accept the mask and go on."""
+        self._decide(ctx, "accepted")
+
+    @_event
+    def reject(self, ctx: Any) -> None:
+        """Reject the mask and go on."""
+        self._decide(ctx, "rejected")
+
+    @_event
+    def delete(self, ctx: Any) -> None:
+        """Delete the label and go on."""
+        review, mask = self._current(ctx)
+        self._done(ctx, review.delete(mask))
+        self._go(ctx, review, 1)
+
+    @_event
+    def skip(self, ctx: Any) -> None:
+        """Go on without a decision."""
+        self._go(ctx, self._review(ctx), 1)
+
+    @_event
+    def back(self, ctx: Any) -> None:
+        """Go back to the mask before."""
+        self._go(ctx, self._review(ctx), -1)
+
+    @_event
+    def undo(self, ctx: Any) -> None:
+        """Take the last change back and show its mask."""
+        review, session = self._review(ctx), self._session(ctx)
+        if not session.changes:
+            ctx.panel.state.set("message", "There is nothing to undo since this panel was opened.")
+            return
+        change = session.changes.pop()
+        review.undo(change)
+        self._show(ctx, review.load(change.ref))
+
+    @_event
+    def candidate(self, ctx: Any) -> None:
+        """Show the next candidate."""
+        self._retry(ctx, "candidate")
+
+    @_event
+    def centre(self, ctx: Any) -> None:
+        """Try the box with its centre point."""
+        self._retry(ctx, "centre")
+
+    @_event
+    def padded(self, ctx: Any) -> None:
+        """Try a larger box."""
+        self._retry(ctx, "padded")
+
+    @_event
+    def unclipped(self, ctx: Any) -> None:
+        """Try without the cut at the box."""
+        self._retry(ctx, "unclipped")
+
+    @_event
+    def open_sample(self, ctx: Any) -> None:
+        """Open the sample of the mask."""
+        ctx.ops.open_sample(id=self._current(ctx)[1].ref.sample_id)
+
+    # ---- steps -----------------------------------------------------------------------------------------------------
+
+    def _start_if_new(self, ctx: Any) -> None:
+        """Start, unless nothing has changed: the App tells of new views more often than there are any."""
+        session = _sessions.get(_key(ctx)) if ctx.dataset is not None else None
+        if session is None or _at(ctx) is None or session.view != _stages(ctx):
+            self._start(ctx)
+
+    def _start(self, ctx: Any) -> None:
+        """Put the masks in order and show the first one."""
+        fields = [] if ctx.dataset is None else reviewable_fields(ctx.dataset)
+        chosen = ctx.panel.state.field
+        ctx.panel.state.set(
+            {"field": chosen if chosen in fields else next(iter(fields), None), "at": None, "message": None}
+        )
+        if not fields:
+            return
+        review = self._review(ctx)
+        queue = review.worst_first(_show(ctx))
+        if ctx.current_sample:
+            queue.sort(key=lambda ref: ref.sample_id != ctx.current_sample)
+        changes = self._session(ctx).changes if _key(ctx) in _sessions else []
+        _remember(ctx, Session(queue, _stages(ctx), changes))
+        self._go(ctx, review, 1)
+
+    def _decide(self, ctx: Any, decision: str) -> None:
+        review, mask = self._current(ctx)
+        self._done(ctx, review.decide(mask, decision))
+        self._go(ctx, review, 1)
+
+    def _retry(self, ctx: Any, how: str) -> None:
+        """Predict the mask again and show it; the decision is still to be made."""
+        review, mask = self._current(ctx)
+        self._done(ctx, retry(review, mask, how))
+        self._show(ctx, review.load(mask.ref))
+        old, new = mask.document.get("predicted_iou"), self._current(ctx)[1].document["predicted_iou"]
+        text = f"New mask: predicted IoU {new:.2f}" + ("." if old is None else f", before {old:.2f}.")
+        if mask.prompt is None:
+            text += " Its prompt is not there any more, so the mask's own box was the prompt."
+        ctx.panel.state.set("message", text + " Undo brings the old one back.")
+
+    def _done(self, ctx: Any, change: Change) -> None:
+        changes = self._session(ctx).changes
+        changes.append(change)
+        del changes[:-UNDO_STEPS]
+
+    def _go(self, ctx: Any, review: Review, step: int) -> None:
+        """Show the next mask that is still there, and on the way forward still as the filter wants it."""
+        queue, at = self._session(ctx).queue, _at(ctx)
+        index = queue.index(at) if at in queue else -1
+        undecided_only = step > 0 and _show(ctx) == "undecided"
+        while 0 <= (index := index + step) < len(queue):
+            try:
+                mask = review.load(queue[index])
+            except ConflictError:
+                continue
+            if not (undecided_only and mask.decision):
+                self._show(ctx, mask)
+                return
+        if step > 0:
+            ctx.panel.state.set("at", None)
+        else:
+            ctx.panel.state.set("message", "This is the first one.")
+
+    def _show(self, ctx: Any, mask: MaskUnderReview) -> None:
+        ref = mask.ref
+        ctx.panel.state.set({"at": [ref.sample_id, ref.doc_id, ref.label_id], "seen": mask.decision})
+
+    def _current(self, ctx: Any) -> tuple[Review, MaskUnderReview]:
+        """Return the mask on display, as it is now.
+
+        Raises:
+            ConflictError: it is gone, or somebody else decided about it since it was shown.
+        """
+        review, at = self._review(ctx), _at(ctx)
+        if at is None:
+            raise ConflictError("There is no mask on display. Start again, or choose other masks above.")
+        mask = review.load(at)
+        if mask.decision != ctx.panel.state.seen:
+            seen, now = ctx.panel.state.seen or "undecided", mask.decision or "undecided"
+            self._show(ctx, mask)
+            raise ConflictError(f"In another window this mask went from {seen} to {now}. Press again to change that.")
+        return review, mask
+
+    def _review(self, ctx: Any) -> Review:
+        return Review(ctx.view, ctx.panel.state.field)
+
+    def _session(self, ctx: Any) -> Session:
+        """Return the panel's session; a new one if this process does not know it, say after a restart."""
+        if _key(ctx) not in _sessions:
+            _remember(ctx, Session(self._review(ctx).worst_first(_show(ctx)), _stages(ctx)))
+        return _sessions[_key(ctx)]
+
+    # ---- what is seen ----------------------------------------------------------------------------------------------
+
+    def render(self, ctx: Any) -> types.Property:
+        """Lay the panel out: choices, numbers, picture, buttons."""
+        panel = types.Object()
+        try:
+            _check_dataset(ctx)
+            self._render(ctx, panel)
+        except MobileSamError as error:
+            layout.add_problem(panel, str(error), start_again=self.start_again)
+        return types.Property(panel, view=layout.PAGE)
+
+    def _render(self, ctx: Any, panel: types.Object) -> None:
+        fields = [] if ctx.dataset is None else reviewable_fields(ctx.dataset)
+        if not fields:
+            layout.add_nothing(panel)
+            return
+        layout.add_choices(
+            panel,
+            fields,
+            ctx.panel.state.field,
+            _show(ctx),
+            choose_field=self.choose_field,
+            choose_show=self.choose_show,
+        )
+        review, at = self._review(ctx), _at(ctx)
+        counts = review.counts()
+        if at is None:
+            layout.add_end(panel, counts, start_again=self.start_again)
+        else:
+            queue = self._session(ctx).queue
+            position = queue.index(at) if at in queue else None
+            layout.add_mask(panel, review.load(at), counts, position=position, total=len(queue))
+        layout.add_buttons(panel, self, has_mask=at is not None)
+        if ctx.panel.state.message:
+            panel.view("message", types.Notice(label=ctx.panel.state.message))
+        panel.md(layout.KEYS, name="keys")
+
+
+def _check_dataset(ctx: Any) -> None:
+    try:
+        _ = ctx.dataset  # loads it
+    except ValueError as error:
+        raise FieldError("The dataset is not there any more: it was deleted meanwhile. Open another one.") from error
+
+
+def _at(ctx: Any) -> MaskRef | None:
+    return MaskRef(*ctx.panel.state.at) if ctx.panel.state.at else None
+
+
+def _show(ctx: Any) -> str:
+    return ctx.panel.state.show if ctx.panel.state.show in SHOW else SHOW[0]
+
+
+def _stages(ctx: Any) -> list[dict[str, Any]]:
+    return host.stages(ctx.view)
+
+
+def _key(ctx: Any) -> tuple[str, str]:
+    return host.dataset_key(ctx.dataset), str(ctx.panel.id)
+
+
+def _remember(ctx: Any, session: Session) -> None:
+    _sessions[_key(ctx)] = session
+    _sessions.move_to_end(_key(ctx))
+    while len(_sessions) > SESSIONS:
+        _sessions.popitem(last=False)

@@ -1,0 +1,196 @@
+"""Operators on runs that are going on or have ended: stop, show, undo; and the model's memory."""
+
+from typing import Any
+
+import fiftyone as fo
+from fiftyone import operators as foo
+from fiftyone.operators import types
+
+from fiftyone_mobilesam.app import _progress as progress
+from fiftyone_mobilesam.engine.report import count
+from fiftyone_mobilesam.runs import PREFIX, call_of, failures_of_run, is_job, label_field_of, list_runs, state_of
+from fiftyone_mobilesam.undo import labels_of_run, undo_run
+
+
+class StopRun(foo.Operator):
+    """Stop a run that is going on in this App."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """Only the button of a running segmentation calls it."""
+        return foo.OperatorConfig(
+            name="stop_run", label="Stop the MobileSAM run", unlisted=True, risk_level=types.RiskLevel.LOW
+        )
+
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        """Stop after the current images."""
+        return {"stopping": progress.stop(str(ctx.params.get("token")))}
+
+
+class ShowRun(foo.Operator):
+    """Show the labels of a run in the grid, and nothing else in its field."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """A button of a run's result."""
+        return foo.OperatorConfig(
+            name="show_run", label="Show the masks of a MobileSAM run", unlisted=True, risk_level=types.RiskLevel.LOW
+        )
+
+    def execute(self, ctx: Any) -> None:
+        """Set the view."""
+        ctx.ops.set_view(self(ctx.dataset, ctx.params["run"]))
+        _say(ctx, "The grid now shows the masks of this run, and no others of its field.")
+
+    def __call__(self, dataset: fo.Dataset, run: str) -> fo.DatasetView:
+        """Return the view of a run's labels."""
+        return labels_of_run(dataset, run)
+
+
+class ShowFailures(foo.Operator):
+    """Show the samples in which something failed."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """A button of a run's result."""
+        return foo.OperatorConfig(
+            name="show_failures",
+            label="Show the failures of a MobileSAM run",
+            unlisted=True,
+            risk_level=types.RiskLevel.LOW,
+        )
+
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        """Set the view, and return the failures."""
+        failures = self(ctx.dataset, ctx.params["run"])
+        ids = list(dict.fromkeys(failure["sample_id"] for failure in failures))
+        ctx.ops.set_view(ctx.dataset.select(ids))
+        _say(ctx, f"The grid now shows {count(len(ids), 'image')} with failures.")
+        return {"failures": failures}
+
+    def __call__(self, dataset: fo.Dataset, run: str) -> list[dict[str, Any]]:
+        """Return what failed in a run: `sample_id`, `prompt_id`, `filepath` and `reason` each."""
+        return failures_of_run(dataset, run)
+
+
+class ReviewRun(foo.Operator):
+    """Open the panel of masks, worst first, at the field of a run."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """A button of a run's result."""
+        return foo.OperatorConfig(
+            name="review_run",
+            label="Review the masks of a MobileSAM run",
+            unlisted=True,
+            risk_level=types.RiskLevel.LOW,
+        )
+
+    def execute(self, ctx: Any) -> None:
+        """Open the panel beside the grid."""
+        label_field = label_field_of(ctx.dataset.get_run_info(ctx.params["run"]).config)
+        ctx.ops.open_panel("review_masks", layout="horizontal", state={"field": label_field})
+        _say(ctx, "The panel 'Review masks' is open beside the grid.")
+
+
+def _say(ctx: Any, text: str) -> None:
+    """Show a text in place of the window that covers the grid."""
+    outputs = types.Object()
+    outputs.md(text, name="text")
+    ctx.ops.show_output(types.Property(outputs).to_json(), {})
+
+
+class UndoRun(foo.Operator):
+    """Remove exactly what a run wrote."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """Listed, with a form."""
+        return foo.OperatorConfig(
+            name="undo_run",
+            label="Undo a MobileSAM run",
+            description="Remove exactly what a run wrote: by default the last one. Params: run (its key).",
+            dynamic=True,
+            risk_level=types.RiskLevel.HIGH,
+        )
+
+    def resolve_input(self, ctx: Any) -> types.Property:
+        """Choose the run, latest first, and see what goes."""
+        inputs, keys = types.Object(), list_runs(ctx.dataset)
+        view = types.PromptView(label="Undo a MobileSAM run", submit_button_label="Undo")
+        if not keys:
+            nothing = inputs.view("nothing", types.Notice(label="No MobileSAM run is recorded with this dataset."))
+            nothing.invalid, nothing.error_message = True, "There is nothing to undo."
+            return types.Property(inputs, view=view)
+        dropdown = types.DropdownView()
+        for key in keys:
+            config = ctx.dataset.get_run_info(key).config
+            dropdown.add_choice(key, label=_describe(key, config))
+        inputs.enum("run", dropdown.values(), default=keys[0], label="Run", view=dropdown)
+        key = ctx.params.get("run")
+        config = ctx.dataset.get_run_info(key if key in keys else keys[0]).config
+        field = label_field_of(config)
+        what = (
+            f"The masks and scores that the run put into {field!r} are removed, and its boxes put back. "
+            "Masks that were there before it do not come back."
+            if call_of(config).get("in_place")
+            else f"The labels that the run put into {field!r} are deleted. "
+            "Labels that it replaced do not come back."
+        )
+        inputs.view("what", types.Warning(label=what))
+        return types.Property(inputs, view=view)
+
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        """Undo it."""
+        result = undo_run(ctx.dataset, ctx.params.get("run"))
+        if not ctx.delegated:
+            ctx.trigger("reload_dataset")
+        return result
+
+    def resolve_output(self, ctx: Any) -> types.Property:
+        """Say what has gone."""
+        outputs = types.Object()
+        outputs.str("label_field", label="Field")
+        outputs.int("labels", label="Labels removed, or emptied in place")
+        return types.Property(outputs, view=types.View(label="Undone"))
+
+    def __call__(self, dataset: fo.Dataset, run: str | None = None) -> dict[str, Any]:
+        """Undo a run from Python: see `fiftyone_mobilesam.undo.undo_run`."""
+        return undo_run(dataset, run)
+
+
+def _describe(key: str, config: Any) -> str:
+    """Say which run this is."""
+    when = getattr(config, "started", None) or getattr(config, "updated", "")
+    job = f"job {key.removeprefix(PREFIX)}, " if is_job(config) else ""
+    return f"{job}{label_field_of(config)}, {when}, {state_of(config)}"
+
+
+class ReleaseModels(foo.Operator):
+    """Give the model's memory back."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """Listed."""
+        return foo.OperatorConfig(
+            name="release_models",
+            label="Release MobileSAM from memory",
+            description="Give the memory back that the model keeps between runs; the next run loads it again.",
+            risk_level=types.RiskLevel.LOW,
+        )
+
+    def execute(self, ctx: Any) -> dict[str, int]:
+        """Forget the models of this process."""
+        return self()
+
+    def __call__(self) -> dict[str, int]:
+        """Forget the models of this process; return how many there were."""
+        from fiftyone_mobilesam.models import release_models
+
+        return {"released": release_models()}
+
+    def resolve_output(self, ctx: Any) -> types.Property:
+        """Say how many there were."""
+        outputs = types.Object()
+        outputs.int("released", label="Models released")
+        return types.Property(outputs, view=types.View(label="MobileSAM"))

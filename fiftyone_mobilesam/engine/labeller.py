@@ -1,0 +1,119 @@
+"""Pixels and prompts in, an answer a prompt out, none lost: the only place where masks are made."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fiftyone_mobilesam.engine.ask import NO_MASK
+from fiftyone_mobilesam.engine.item import Answer
+from fiftyone_mobilesam.options import MaskOptions
+from mobilesam import EmbeddingCache, ImageEmbedding, MaskCrop, SamAutomaticMaskGenerator, SamPredictor, load_model
+from mobilesam.fast.backend import resolve_precision
+from mobilesam.geometry import clip_region, tight_region
+from mobilesam.selftest import usable_precision
+from mobilesam.utils.amg import remove_small_regions
+
+# Masks in memory at once. All of them could be as large as the image.
+PROMPTS_AT_ONCE = 64
+
+
+class Labeller:
+    """A network, and what is made with it.
+
+    Args:
+        predictor: the network.
+        options: what is made of a prompt.
+        everything: keywords of `SamAutomaticMaskGenerator`, for images without prompts.
+
+    Raises:
+        TypeError, ValueError: wrong keywords in `everything`.
+    """
+
+    def __init__(self, predictor: SamPredictor, options: MaskOptions, everything: dict[str, Any] | None = None):
+        self.predictor, self.options = predictor, options
+        self.generator = None if everything is None else SamAutomaticMaskGenerator(predictor, **everything)
+
+    def encode(self, images: Sequence[np.ndarray]) -> list[ImageEmbedding | Exception]:
+        """Encode images in one pass; one by one if that fails, so that the failure has one owner."""
+        try:
+            return self.predictor.encode_images(images)
+        except Exception as error:  # such as too little memory
+            return [error] if len(images) == 1 else [found for image in images for found in self.encode([image])]
+
+    def answers(
+        self, pixels: np.ndarray, asked: Sequence[Answer], embedding: ImageEmbedding | None = None
+    ) -> Iterator[Answer]:
+        """Yield one answer a prompt, in order.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+            asked: from `ask`.
+            embedding: of the image, if it is encoded already.
+        """
+        for start in range(0, len(asked), PROMPTS_AT_ONCE):
+            some = asked[start : start + PROMPTS_AT_ONCE]
+            usable = [answer for answer in some if answer.prompt is not None]
+            if usable and embedding is None:
+                [embedding] = self.predictor.encode_images([pixels])
+            crops = self._decode(usable, embedding) if usable else iter(())
+            for answer in some:
+                yield answer if answer.prompt is None else answered(answer, next(crops))
+
+    def everything(self, pixels: np.ndarray) -> list[Answer]:
+        """Return an answer for each thing found in an image (H, W, 3) uint8 RGB."""
+        return [Answer(crop=crop) for crop in self.generator.generate_crops(pixels) if crop.mask.any()]
+
+    def _decode(self, asked: Sequence[Answer], embedding: ImageEmbedding) -> Iterator[MaskCrop]:
+        original_hw, options = embedding.original_hw, self.options
+        candidates = self.predictor.predict_batch(
+            [answer.prompt for answer in asked],
+            image=embedding,
+            regions=[clip_region(answer.prompt.box, options.clip, original_hw=original_hw) for answer in asked],
+            multimask_output=options.multimask_output,
+            best_only=True,
+        )
+        return (cleaned(best, options.min_region_area) for (best,) in candidates)
+
+
+def load_predictor(
+    weights: str | Path = "mobile_sam.pt",
+    device: str | None = None,
+    precision: str = "fp32",
+    cache_dir: str | Path | None = None,
+    *,
+    verify: bool = True,
+) -> tuple[SamPredictor, str]:
+    """Load the network with what makes it fast. See `fiftyone_mobilesam.load_model`.
+
+    Returns:
+        The predictor, and the precision as it was resolved, "fp32" or "bf16".
+    """
+    sam = load_model(weights, device=device, verify=verify)
+    if verify:
+        precision = usable_precision(sam, precision)
+    cache = None if cache_dir is None else EmbeddingCache(cache_dir)
+    predictor = SamPredictor(sam, fast=True, precision=precision, cache=cache)
+    return predictor, resolve_precision(precision, sam.device)
+
+
+def answered(answer: Answer, crop: MaskCrop) -> Answer:
+    """Return an answer with its mask; an empty one is a failure."""
+    return replace(answer, crop=crop, failure=None if crop.mask.any() else NO_MASK)
+
+
+def cleaned(crop: MaskCrop, min_region_area: float) -> MaskCrop:
+    """Return a mask without holes and islands of fewer pixels. Its scores stay those of what the model said."""
+    if min_region_area <= 0 or not crop.mask.any():
+        return crop
+    rim = math.ceil(math.sqrt(min_region_area) / 2)  # wide enough that what is outside the mask is no small hole
+    mask, filled = remove_small_regions(np.pad(crop.mask, rim), min_region_area, "holes")
+    mask, removed = remove_small_regions(mask[rim:-rim, rim:-rim], min_region_area, "islands")
+    if not filled and not removed:
+        return crop
+    x0, y0, x1, y1 = tight_region(mask)
+    left, top = crop.region[:2]
+    return replace(crop, region=(left + x0, top + y0, left + x1, top + y1), mask=mask[y0:y1, x0:x1].copy())

@@ -1,0 +1,145 @@
+"""Several processes, each with its model: disjoint items, and a dying worker's share is taken over.
+
+This file imports neither torch nor FiftyOne at the top, so that a process sets its threads before torch starts.
+"""
+
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING
+
+from mobilesam.errors import JobError, reason_of
+
+if TYPE_CHECKING:
+    from fiftyone_mobilesam.engine.item import Item, Outcome
+    from fiftyone_mobilesam.engine.run import Settings
+
+logger = logging.getLogger("fiftyone.mobilesam")
+IN_FLIGHT = 4  # items given to a process before their outcomes are back
+DEATHS_AN_ITEM = 3  # then it is written down as a failure: it is probably what the processes die of
+FAILED_STARTS = 5
+
+
+class Process:
+    """A process with a `Worker`, and the items it has."""
+
+    def __init__(self, settings: "Settings", device: str | None, threads: int):
+        self.device, self.ready = device, False
+        self.pending: dict[str, Item] = {}
+        self.connection, remote = get_context("spawn").Pipe()
+        before = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        try:
+            self.process = get_context("spawn").Process(target=serve, args=(remote, settings, device), daemon=True)
+            self.process.start()
+        finally:
+            remote.close()  # or the end of the process would not be noticed
+            os.environ.pop("OMP_NUM_THREADS")
+            if before is not None:
+                os.environ["OMP_NUM_THREADS"] = before
+
+    def give(self, item: "Item") -> None:
+        """Send an item. A process that is dead is noticed when its outcome is read."""
+        self.pending[item.key] = item
+        try:
+            self.connection.send(item)
+        except OSError:
+            logger.debug("worker %s is gone", self.process.pid)
+
+    def stop(self) -> None:
+        """End the process."""
+        self.connection.close()
+        self.process.terminate()
+        self.process.join()
+
+
+def serve(connection: Connection, settings: "Settings", device: str | None) -> None:
+    """Be a worker: take items, give outcomes, until the other end is closed."""
+    from fiftyone_mobilesam.engine.run import READ_AHEAD, Worker
+
+    try:
+        try:
+            worker = Worker(settings, device)
+        except Exception as error:
+            where = device or "the default device"
+            connection.send(JobError(f"A worker on {where} cannot start: {reason_of(error)}"))
+            return
+        connection.send(None)
+        waiting: deque = deque()
+        while True:
+            # Wait for an item only if there is nothing to do; else take what has come, and go on.
+            while len(waiting) <= READ_AHEAD and (not waiting or connection.poll()):
+                waiting.append(worker.start(connection.recv()))
+            connection.send(worker.finish(*waiting.popleft()))
+    except (EOFError, OSError, KeyboardInterrupt):
+        return
+
+
+def pooled(
+    items: Iterator["Item"], settings: "Settings", devices: Sequence[str | None]
+) -> Generator[tuple["Item", "Outcome"]]:
+    """Yield each item with its outcome, in the order in which they become ready, from one process a device.
+
+    Raises:
+        JobError: a worker cannot start.
+    """
+    on_cpu = sum(not str(device or "cpu").startswith("cuda") for device in devices)
+    threads = max(1, (os.cpu_count() or 1) // max(1, on_cpu))
+    processes: list[Process] = []
+    again, deaths, failed_starts = deque(), Counter(), 0
+    try:
+        while True:
+            if not processes:  # not before there is something to do
+                if (first := next(items, None)) is None:
+                    return
+                again.append(first)
+                processes += [Process(settings, device, threads) for device in devices]
+            for process in processes:
+                while len(process.pending) < IN_FLIGHT and (item := again.popleft() if again else next(items, None)):
+                    process.give(item)
+            busy = {process.connection: process for process in processes if process.pending}
+            if not busy:
+                return
+            for connection in wait(list(busy)):
+                process = busy[connection]
+                try:
+                    message = connection.recv()
+                except (EOFError, OSError):
+                    processes[processes.index(process)] = Process(settings, process.device, threads)
+                    failed_starts += not process.ready
+                    yield from _take_over(process, again, deaths)
+                    continue
+                if isinstance(message, JobError):
+                    raise message
+                if message is None:
+                    process.ready, failed_starts = True, 0
+                else:
+                    yield process.pending.pop(message.key), message
+            if failed_starts > FAILED_STARTS:
+                raise JobError(
+                    f"Workers must start, got {failed_starts} that died while loading the model. "
+                    "Is there enough memory? Use fewer workers."
+                )
+    finally:
+        for process in processes:
+            process.stop()
+
+
+def _take_over(process: Process, again: deque, deaths: Counter) -> Iterator[tuple["Item", "Outcome"]]:
+    """Put a dead process's items back; the first, at which it was, as a failure if several have died at it."""
+    from fiftyone_mobilesam.engine.item import failed
+
+    process.stop()
+    items = list(process.pending.values())
+    logger.warning("Worker %d died (exit code %s); its %d images go to others", process.process.pid,
+                   process.process.exitcode, len(items))  # fmt: skip
+    if process.ready and items:
+        deaths[items[0].key] += 1
+        if deaths[items[0].key] >= DEATHS_AN_ITEM:
+            why = f"{DEATHS_AN_ITEM} workers died at this image, probably for want of memory. Use fewer workers."
+            first = items.pop(0)
+            yield first, failed(first, why)
+    again.extend(items)

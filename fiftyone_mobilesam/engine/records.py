@@ -1,0 +1,71 @@
+"""Answers as JSON: what a COCO job keeps in its journal, and Ray's actors in their shards."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from fiftyone_mobilesam.engine.ask import ask
+from fiftyone_mobilesam.engine.item import Answer, Item, LoadedImage, Outcome, failed
+from fiftyone_mobilesam.engine.labeller import Labeller
+from mobilesam import MaskCrop
+from mobilesam.geometry import rle
+
+# `segmentation` (uncompressed COCO run lengths), `area`, `bbox` (tight, x, y, w, h), `predicted_iou`,
+# `stability_score` and `failure`, which is None; of a prompt without a mask the last three only.
+Record = dict[str, Any]
+
+
+class RecordForm:
+    """One JSON text a prompt, in order."""
+
+    def outcome(self, item: Item, image: LoadedImage, labeller: Labeller) -> Outcome:
+        """Label an item whose prompts are plain."""
+        if image.pixels is None:
+            return failed(item, image.failure)
+        original_hw = image.pixels.shape[:2]
+        # Each mask becomes a text before the next ones are made: all at once could be as many images.
+        answers = labeller.answers(image.pixels, ask(item.prompts, original_hw))
+        records = [record_of(answer, original_hw) for answer in answers]
+        failures = [
+            item.failure(record["failure"], prompt_id)
+            for prompt_id, record in zip(item.prompt_ids, records, strict=True)
+            if record["failure"] is not None
+        ]
+        masks = len(records) - len(failures)
+        return Outcome(item.key, list(map(json.dumps, records)), masks, failures, original_hw=original_hw)
+
+
+def record_of(answer: Answer, original_hw: tuple[int, int]) -> Record:
+    """Write an answer as plain data."""
+    crop = answer.crop
+    if crop is None:
+        return record_of_failure(answer.failure)
+    scores = {"predicted_iou": crop.iou_prediction, "stability_score": crop.stability_score}
+    if answer.failure is not None:
+        return {**scores, "failure": answer.failure}
+    x0, y0, x1, y1 = crop.region
+    return {
+        "segmentation": rle.encode(crop.mask, corner=(x0, y0), size=original_hw),
+        "area": crop.area,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        **scores,
+        "failure": None,
+    }
+
+
+def record_of_failure(why: str) -> Record:
+    """Return the record of a prompt for which the model was not asked."""
+    return {"predicted_iou": None, "stability_score": None, "failure": why}
+
+
+def crop_of(record: Record) -> MaskCrop | None:
+    """Return the mask in a record, empty if the model found none; None if it was not asked."""
+    if record["predicted_iou"] is None:
+        return None
+    scores = {"iou_prediction": record["predicted_iou"], "stability_score": record["stability_score"]}
+    if record["failure"] is not None:
+        return MaskCrop(region=(0, 0, 0, 0), mask=np.zeros((0, 0), bool), **scores)
+    x, y, width, height = record["bbox"]
+    mask = rle.decode(record["segmentation"])[y : y + height, x : x + width]
+    return MaskCrop(region=(x, y, x + width, y + height), mask=mask.copy(), **scores)

@@ -1,0 +1,145 @@
+"""The one loop: items of a source are read ahead, labelled, and given to a sink, here or in other processes."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Protocol
+
+from fiftyone_mobilesam.engine.item import Item, LoadedImage, Outcome, failed
+from fiftyone_mobilesam.engine.labeller import Labeller, load_predictor
+from fiftyone_mobilesam.engine.reader import Reader
+from fiftyone_mobilesam.options import MaskOptions
+from mobilesam.errors import JobError, reason_of
+
+READ_AHEAD = 2  # images that wait, decoded, for the network
+SECONDS_BETWEEN_SAVES = 10.0
+
+
+class Form(Protocol):
+    """How an outcome is kept; it travels to the workers, so it holds plain data."""
+
+    def outcome(self, item: Item, image: LoadedImage, labeller: Labeller) -> Outcome:
+        """Label an item, and write the answers as the sink keeps them."""
+
+
+class Sink(Protocol):
+    """Where outcomes go."""
+
+    def put(self, item: Item, outcome: Outcome) -> None:
+        """Take an outcome, and book it in the report when it is safe."""
+
+    def flush(self) -> None:
+        """Write what was kept back."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every process of a run must know.
+
+    Attributes:
+        form: how outcomes are kept.
+        options: of the masks.
+        everything: see `Labeller`.
+        weights: file, or name of the bundled one.
+        precision: "fp32" or "bf16", resolved.
+        cache_dir: absolute folder for image embeddings, or None.
+        max_pixels: images of more are refused; None for Pillow's own limit.
+        verify: test the model on a known image first.
+    """
+
+    form: Form
+    options: MaskOptions = field(default_factory=MaskOptions)
+    everything: dict[str, Any] | None = None
+    weights: str = "mobile_sam.pt"
+    precision: str = "fp32"
+    cache_dir: str | None = None
+    max_pixels: int | None = None
+    verify: bool = True
+
+
+class Worker:
+    """What one process does: read ahead, label, keep the form. The model is loaded here.
+
+    Raises:
+        CheckpointError: the weights do not load, or the model fails its self-test.
+        JobError: the model fails its self-test in the precision that all workers were told.
+    """
+
+    def __init__(self, settings: Settings, device: str | None = None):
+        predictor, precision = load_predictor(
+            settings.weights, device, settings.precision, settings.cache_dir, verify=settings.verify
+        )
+        if precision != settings.precision:
+            raise JobError(
+                f"precision must be one that {predictor.device} computes rightly, got {settings.precision!r}, which "
+                'fails the self-test. Use precision="fp32".'
+            )
+        self.labeller = Labeller(predictor, settings.options, settings.everything)
+        self.form, self.reader, self.thread = settings.form, Reader(settings.max_pixels), ThreadPoolExecutor(1)
+
+    def start(self, item: Item) -> tuple[Item, Future]:
+        """Begin to read an item's image."""
+        return item, self.thread.submit(self.reader.read, item)
+
+    def finish(self, item: Item, image: Future) -> Outcome:
+        """Label an item. Never raises for what is wrong with the item itself."""
+        try:
+            return self.form.outcome(item, image.result(), self.labeller)
+        except Exception as error:
+            return failed(item, reason_of(error))
+
+    def outcomes(self, items: Iterable[Item]) -> Iterator[tuple[Item, Outcome]]:
+        """Yield each item with its outcome, in order."""
+        waiting: deque[tuple[Item, Future]] = deque()
+        for item in items:
+            waiting.append(self.start(item))
+            if len(waiting) > READ_AHEAD:
+                yield waiting[0][0], self.finish(*waiting.popleft())
+        while waiting:
+            yield waiting[0][0], self.finish(*waiting.popleft())
+
+
+def run(
+    items: Iterator[Item], sink: Sink, settings: Settings, devices: Sequence[str | None], save: Callable[[], None]
+) -> None:
+    """Label items until there are none left.
+
+    Args:
+        items: of a source, those that are pending.
+        sink: takes the outcomes.
+        settings: of the run.
+        devices: one a process; a single one is this process.
+        save: writes the books, now and then.
+    """
+    if len(devices) == 1:
+        outcomes = _here(items, settings, devices[0])
+    else:
+        from fiftyone_mobilesam.engine.pool import pooled
+
+        outcomes = pooled(items, settings, devices)
+    saved = time.monotonic()
+    with closing(outcomes):
+        try:
+            for item, outcome in outcomes:
+                sink.put(item, outcome)
+                if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                    saved = time.monotonic()
+                    save()
+        finally:  # also after an error or Ctrl-C: what is made is worth keeping
+            sink.flush()
+
+
+def _here(items: Iterator[Item], settings: Settings, device: str | None) -> Generator[tuple[Item, Outcome]]:
+    """Label items in this process. The model is loaded at the first one: mostly there is none left to do."""
+    for first in items:
+        yield from Worker(settings, device).outcomes(chain([first], items))
+
+
+def processes(device: str | Sequence[str] | None, workers: int) -> list[str | None]:
+    """Return the device of each process: `workers` on each device."""
+    devices = [device] if device is None or isinstance(device, str) else list(device)
+    return devices * workers

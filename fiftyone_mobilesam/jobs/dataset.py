@@ -1,0 +1,182 @@
+"""`fom.label`: masks for a dataset or view of any size."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fiftyone.core.collections import SampleCollection
+
+from fiftyone_mobilesam.database import DATABASE_WAIT, patiently
+from fiftyone_mobilesam.engine.identity import identity, name_of_weights, resolved_precision
+from fiftyone_mobilesam.engine.report import Report, keeping_books
+from fiftyone_mobilesam.engine.run import Settings, processes, run
+from fiftyone_mobilesam.jobs.former import former_name
+from fiftyone_mobilesam.options import Options, check_count
+from fiftyone_mobilesam.runs import RunRecord, call_of, check_no_other_job, failures_of_run, find_job, job_key
+from fiftyone_mobilesam.sinks.dataset import DatasetSink
+from fiftyone_mobilesam.sinks.form import DatasetForm
+from fiftyone_mobilesam.sources.dataset import DatasetSource
+from mobilesam.propagation import Drift
+from mobilesam.weights import absolute_weights
+
+MAX_PIXELS = 2 * 89_478_485  # where Pillow refuses an image as a decompression bomb
+
+
+def label(
+    samples: SampleCollection,
+    prompt_field: str | None = None,
+    label_field: str = "masks",
+    *,
+    job: str = "label",
+    workers: int = 1,
+    device: str | Sequence[str] | None = None,
+    output_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    weights: str | Path = "mobile_sam.pt",
+    precision: str = "fp32",
+    max_pixels: int = MAX_PIXELS,
+    overwrite: bool = False,
+    database_wait: float = DATABASE_WAIT,
+    propagate: bool = False,
+    drift: Drift | Mapping[str, float] | None = None,
+    **options: Any,
+) -> Report:
+    """Make masks for a dataset or view of any size. The same call again does what is missing, whatever happened.
+
+    Labels are written sample by sample (of videos, frame by frame), each with a `fingerprint` of its prompts, the
+    options, and the weights. A call makes the labels whose fingerprint is missing or differs, and no others: after a
+    kill, a restart, a full disk, new prompts, or other options. Ids of output labels stay the same over all of that.
+    Where only some prompts of a sample have changed the masks of the others stay as they are, with whatever was
+    corrected by hand; a mask that was accepted in review stays, whatever the options, as long as its prompt does.
+
+    Args:
+        samples: images, groups (of which all image slices are taken), patches, videos, clips or frames.
+        prompt_field: field whose labels are the prompts, with "frames." for videos. Default: segment everything.
+        label_field: where the masks go, with "frames." for videos; the prompt field itself with `in_place=True`.
+        job: name of the run of the dataset, `mobilesam_<job>`, that keeps its settings, state and failures.
+        workers: processes on each device, each with its own model. 1 on one device is this process.
+        device: where to run, such as "cpu", or ["cuda:0", "cuda:1"]. Default: a GPU if there is one, else the CPU.
+        output_dir: folder for masks as `<label field>/<sample id>/<label id>.png`, 0 and 255, which labels then name in
+            `mask_path`; a sample's own folder holds nothing else. Default: masks are in the database. A job that goes
+            on with another folder leaves the files that are there where they are.
+        cache_dir, weights, precision: see `load_model`.
+        max_pixels: images of more pixels are failures. Default: 178,956,970, where Pillow suspects an attack.
+        overwrite: whether labels in `label_field` that no job wrote may be replaced. Default: FieldError.
+        database_wait: seconds to wait for a database that is away.
+        propagate: whether to carry each labeled object on through the frames of its video, or through the images in
+            order; of `dataset.group_by("scene", order_by="number")` each group, and of a dataset of groups the slices
+            of each. Labels of a track share `index` and `instance`. A later prompt with the same `instance`, or `label`
+            and `index`, corrects the track. What was begun is computed again from its first image. In one process.
+        drift: when a track ends: a `mobilesam.propagation.Drift`, or its settings by name.
+        **options: of the masks and labels, see `fiftyone_mobilesam.options.Options`.
+
+    Returns:
+        What was done, what was up to date, and what failed, with reasons; a failed sample is tried again at the next
+        call.
+
+    Raises:
+        FieldError: a field that is missing or does not fit.
+        CheckpointError: the weights do not load, or the model fails its self-test.
+        JobError: the job had to stop: the disk is full, or the database stays away. What is done is kept.
+    """
+    check_count("workers", workers)
+    check_count("max_pixels", max_pixels)
+    key, devices = job_key(job), processes(device, workers)
+    drift = _drift(drift, prompt_field, propagate=propagate, processes=len(devices), options=options)
+    for name, why in (("on_error", "a job goes on"), ("merge", "a job has its label_field for itself")):
+        if options.get(name):
+            raise TypeError(f"{name} must be left out: {why}.")
+    call = {"prompt_field": prompt_field, "label_field": label_field, "job": job, "workers": workers}
+    call |= {"device": devices[: len(devices) // workers] if device else None, "weights": absolute_weights(weights)}
+    call |= {"output_dir": _absolute(output_dir), "cache_dir": _absolute(cache_dir), "precision": precision}
+    call |= {"max_pixels": max_pixels, "overwrite": overwrite, "propagate": propagate}
+    call |= {"drift": drift and asdict(drift), **options}
+    parsed = Options.parse(prompt_field=prompt_field, **options)
+    source = DatasetSource(samples, label_field, parsed, propagate=propagate, wait=database_wait)
+    if not (overwrite or parsed.in_place):
+        source.check_owner()
+        check_no_other_job(source.root, job, call)
+    settings = _settings(source, parsed, call, drift, resolved_precision(precision, devices))
+    report = Report(job, label_field, total=len(source), call=call)
+    patiently(source.declare, wait=database_wait)
+    name = settings.form.names[0]
+    record = RunRecord(samples, key, report, call, made_from=name, is_job=True, wait=database_wait)
+    sink = DatasetSink(source.documents, settings.form, report, wait=database_wait)
+    with keeping_books(report, record.save):
+        run(source.pending(settings.form, report), sink, settings, devices, record.save)
+        patiently(source.finish, wait=database_wait)
+    return report
+
+
+def failures_of_job(job: str, dataset: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield what has no mask: failed images, then prompts, `sample_id`, `prompt_id`, `filepath`, `reason` each.
+
+    Args:
+        job: its name.
+        dataset: its dataset. Default: the one that has such a job.
+
+    Raises:
+        JobError: there is no such job, or several.
+    """
+    loaded, record = find_job(job, dataset)
+    call, key = call_of(record), job_key(job)
+    yield from (failure for failure in failures_of_run(loaded, key) if failure["prompt_id"] is None)
+    options = Options.parse(**{name: call[name] for name in Options.__dataclass_fields__ if name in call})
+    source = DatasetSource(loaded.load_run_view(key), call["label_field"], options, wait=DATABASE_WAIT)
+    for failure in source.prompt_failures():  # the labels have all of them
+        yield vars(failure)
+
+
+def _settings(
+    source: DatasetSource, options: Options, call: dict[str, Any], drift: Drift | None, precision: str
+) -> Settings:
+    weights, cached = call["weights"], call["cache_dir"] is not None
+    others = {"drift": drift and asdict(drift), "on_disk": call["output_dir"] is not None or None}
+    names = (
+        identity(name_of_weights(weights), precision, options, cached=cached, **others),
+        former_name(options, call, drift),
+    )
+    return Settings(
+        DatasetForm(source.label_field, options, names, call["output_dir"], drift),
+        options,
+        None if options.prompt_paths else options.everything,
+        weights,
+        precision,
+        call["cache_dir"],
+        call["max_pixels"],
+    )
+
+
+def _drift(
+    drift: Drift | Mapping[str, float] | None,
+    prompt_field: str | None,
+    *,
+    propagate: bool,
+    processes: int,
+    options: dict[str, Any],
+) -> Drift | None:
+    """Return when tracks end, None if there are none.
+
+    Raises:
+        TypeError: an option that means nothing with tracks.
+        ValueError: `drift` without `propagate`, no prompts, or several processes.
+    """
+    if not propagate:
+        if drift is not None:
+            raise ValueError("drift must go with propagate=True: nothing is carried on without it.")
+        return None
+    if prompt_field is None:
+        raise ValueError("propagate=True must go with prompt_field, got none: tracks start at prompts.")
+    if processes > 1:
+        raise ValueError(
+            f"propagate=True must go with one process, got {processes}: a sequence is not divided. "
+            "For more, run a job each on parts of the dataset, such as dataset[:100]."
+        )
+    if others := sorted(options.keys() - {"confidence", "point_confidence_thresh"}):
+        raise TypeError(f"{', '.join(others)} must be left out with propagate=True: tracks are not made with it.")
+    return drift if isinstance(drift, Drift) else Drift(**(drift or {}))
+
+
+def _absolute(folder: str | Path | None) -> str | None:
+    return None if folder is None else str(Path(folder).absolute())

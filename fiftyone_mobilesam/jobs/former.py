@@ -1,0 +1,35 @@
+"""Names that versions before 0.2 gave to what labels are made from. They are accepted, so that nobody's work is redone."""
+
+from dataclasses import asdict
+from typing import Any
+
+from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.sinks.keep import digest
+from mobilesam.propagation import Drift
+from mobilesam.weights import load_state_dict, resolve, sha256_of_state
+
+# All options that there were, in their order: the name depends on it. Options that came later are not added.
+FIELDS = ("prompt_field", "box_prompt_field", "point_prompt_field", "clip", "box", "multimask_output", "confidence")
+FIELDS += ("point_confidence_thresh", "in_place", "merge", "min_region_area", "everything")
+
+
+def former_name(options: Options, call: dict[str, Any], drift: Drift | None) -> str:
+    """Return what a job of this call was named by: precision as it was asked for, folder, all tensors in the file.
+
+    Args:
+        options: of the run.
+        call: `weights`, `precision`, `output_dir` and `cache_dir` of the job.
+        drift: when a track ends, or None.
+    """
+    weights = sha256_of_state(load_state_dict(resolve(call["weights"])))
+    chosen = {name: getattr(options, name) for name in FIELDS}
+    cached = call["cache_dir"] is not None
+    settings = [1, chosen, weights, call["precision"], call["output_dir"], cached]
+    return digest(settings + ([asdict(drift)] if drift else []))
+
+
+def former_merge(row_id: str, records: list[str], options: Options) -> str:
+    """Return the fingerprint that a merge of shards wrote."""
+    from fiftyone_mobilesam.engine.identity import digest as digest_of_json
+
+    return f"{row_id}-{digest_of_json([records, {name: getattr(options, name) for name in FIELDS}])}"

@@ -1,0 +1,154 @@
+"""Shards come home: into the labels of a dataset, or into a COCO file. Doing it again changes nothing."""
+
+import json
+import tempfile
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fiftyone_mobilesam.engine.item import Answer, Outcome, failed
+from fiftyone_mobilesam.engine.records import Record, crop_of, record_of_failure
+from fiftyone_mobilesam.engine.report import Report, keeping_books
+from fiftyone_mobilesam.options import MaskOptions
+from fiftyone_mobilesam.sinks.coco import write_output
+from fiftyone_mobilesam.sinks.coco_books import check_out, coco_report, write_report
+from fiftyone_mobilesam.sinks.shards import Shards, identity_of, read_note, read_shards
+from fiftyone_mobilesam.sources.coco_file import NO_IMAGE, CocoFile
+from fiftyone_mobilesam.sources.manifest import check_samples, coco_row, row_of_prompts
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+
+    from fiftyone_mobilesam.sinks.form import DatasetForm, DatasetItem
+
+NOT_DONE = "The shards have nothing for this {} as it is now. Write the manifest and run the job again."
+
+
+def merge_into_dataset(
+    samples: "SampleCollection", out: str | Path, *, label_field: str, overwrite: bool = False, **options: Any
+) -> Report:
+    """Write the labels that `fom.label` would have written, from the shards of a run.
+
+    The same rules hold: ids stay, what was merged or labelled already with these settings stays as it is, with whatever
+    was corrected by hand, and so do labels drawn by hand, and masks that were accepted in review as long as their
+    prompt is what it was. Samples whose prompts or path have changed since the manifest are failures and keep what they
+    have.
+
+    Args:
+        samples: that the manifest was written from.
+        out: folder of the run. What its masks were made with is noted there.
+        label_field: where the masks go.
+        overwrite: whether labels in `label_field` that no job wrote may be replaced.
+        **options: as for `write_manifest`, and of the labels: `box`, `confidence`, `in_place`.
+
+    Raises:
+        FieldError: a wrong field, or one with labels that no job wrote.
+        FileNotFoundError: there are no shards.
+        TypeError: an option that shards are made with, or that does not exist.
+    """
+    from fiftyone_mobilesam.database import DATABASE_WAIT
+    from fiftyone_mobilesam.jobs.former import former_merge
+    from fiftyone_mobilesam.options import Options
+    from fiftyone_mobilesam.sinks.dataset import DatasetSink
+    from fiftyone_mobilesam.sinks.form import DatasetForm
+    from fiftyone_mobilesam.sources.dataset import DatasetSource
+
+    of_masks = [field.name for field in fields(MaskOptions)]
+    if wrong := sorted(options.keys() & {*of_masks, "everything", "merge", "on_error"}):
+        raise TypeError(f"{', '.join(wrong)} must be left out of a merge, or given to label_manifest, which makes masks.")
+    shards, note = Shards(out), read_note(out)
+    parsed = Options.parse(**options, **{name: note[name] for name in of_masks if name in note})
+    check_samples(samples, parsed)
+    source = DatasetSource(samples, label_field, parsed, wait=DATABASE_WAIT)
+    if not (overwrite or parsed.in_place):
+        source.check_owner()
+    form, report = DatasetForm(label_field, parsed, [identity_of(note, parsed)]), Report("merge", label_field)
+    report.total = len(source)
+    sink = DatasetSink(source.documents, form, report, wait=DATABASE_WAIT)
+    source.declare()
+    with keeping_books(report, report.tick):
+        for item in source.pending(form, report):
+            sink.put(item, _merged(item, form, shards, former_merge))
+        sink.flush()
+        source.finish()
+    return report
+
+
+def _merged(item: "DatasetItem", form: "DatasetForm", shards: Shards, former_merge: Any) -> Outcome:
+    """Return the outcome of a sample from the row that answers its prompts."""
+    from fiftyone_mobilesam.prompts import label_prompts
+
+    values = form.values(item, all_of_them=True)
+    row = shards.get(row_of_prompts(item.key, item.image, label_prompts(values, form.options))["id"])
+    if row is None and form.options.in_place:  # its boxes were moved to whole pixels since the manifest
+        before = label_prompts(form.values(item, all_of_them=True, boxes=item.boxes), form.options)
+        row = shards.get(row_of_prompts(item.key, item.image, before)["id"])
+    if row is None:
+        return failed(item, NOT_DONE.format("sample"))
+    if row["failure"] is not None:
+        return failed(item, row["failure"])
+    original_hw = row["height"], row["width"]
+    records = dict(zip(row["label_ids"], map(json.loads, row["records"]), strict=True))
+    if item.stored == former_merge(row["id"], row["records"], form.options):
+        bad = [item.failure(record["failure"], name) for name, record in records.items() if record["failure"]]
+        return Outcome(item.key, records, failures=bad, unchanged=True)
+    values, prompts = form.prompts(item)
+    answers = [_answer(prompt.ask(original_hw), records[prompt.label.id]) for prompt in prompts]
+    return form.answered(item, values, prompts, answers, original_hw)
+
+
+def _answer(asked: Answer, record: Record) -> Answer:
+    """Return what a record answers to a prompt; what is wrong with the prompt is said as it would be here."""
+    if asked.failure is not None:
+        return asked
+    return Answer(asked.prompt, asked.around, crop_of(record), record["failure"])
+
+
+def merge_coco(
+    annotations: str | Path,
+    shards: str | Path,
+    out: str | Path,
+    *,
+    segmentation: str = "rle",
+    box: str | None = None,
+) -> Report:
+    """Write the COCO file that `label_coco` would have written, from the shards of a run.
+
+    Args:
+        annotations: COCO file that the manifest was written from.
+        shards: folder of the run.
+        out: COCO file to write; `<out>.report.json` has the report.
+        segmentation: see `label_coco`.
+        box: see `label_coco`.
+
+    Raises:
+        AnnotationError: not a COCO file.
+        FileNotFoundError: there are no shards.
+        OSError: the output cannot be written, or something else is there.
+    """
+    check_out(Path(out), annotations)
+    with CocoFile(annotations) as coco, tempfile.TemporaryFile(dir=Path(out).parent) as spool:
+        rows = ((ordinal, coco_row(coco, ordinal)) for ordinal in range(coco.images))
+        wanted = {row["id"]: ordinal for ordinal, row in rows if row}
+        offsets, lengths = np.full(coco.count, -1), np.zeros(coco.count, dtype=np.int64)
+        for row in read_shards(shards):
+            ordinal = wanted.get(row["id"], NO_IMAGE)
+            if ordinal == NO_IMAGE:
+                continue
+            for position, text in zip(coco.positions(ordinal), row["records"], strict=True):
+                offsets[position] = spool.tell()
+                lengths[position] = spool.write(text.encode())
+
+        def record_of(position: int) -> Record:
+            if offsets[position] < 0:
+                return record_of_failure(NOT_DONE.format("annotation"))
+            spool.seek(offsets[position])
+            return json.loads(spool.read(lengths[position]))
+
+        report = coco_report(coco, out)
+        with keeping_books(report, partial(write_report, report)):
+            write_output(coco, report, record_of, segmentation=segmentation, box=box)
+    return report

@@ -1,0 +1,131 @@
+"""What was made goes to disk and to the database: masks first, then labels and journal in one update."""
+
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import bson
+from bson import ObjectId
+from pymongo import UpdateOne, WriteConcern
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError
+
+from fiftyone_mobilesam.database import patiently
+from fiftyone_mobilesam.engine.item import Outcome, failed
+from fiftyone_mobilesam.engine.report import Report
+from fiftyone_mobilesam.sinks.form import DatasetForm, DatasetItem, Written
+from fiftyone_mobilesam.sinks.keep import JOURNAL
+from mobilesam.errors import JobError
+from mobilesam.files import replacing
+
+# Outcomes are kept back until there are this many, this many bytes, or seconds have passed.
+OUTCOMES, BYTES, SECONDS = 32, 4 * 2**20, 2.0
+MAX_DOCUMENT_BYTES = 16 * 2**20
+
+
+class DatasetSink:
+    """Writes outcomes into a label field, and books each when it is safe.
+
+    Args:
+        documents: of samples or frames.
+        form: of the outcomes.
+        report: the books.
+        wait: how long to wait for the database, in seconds.
+    """
+
+    def __init__(self, documents: Collection, form: DatasetForm, report: Report, *, wait: float):
+        # j: a database that is killed would lose up to 100 ms of updates that it has acknowledged.
+        self.documents = documents.with_options(write_concern=WriteConcern(w=1, j=True))
+        self.form, self.report, self.wait = form, report, wait
+        self.waiting: list[tuple[DatasetItem, Outcome]] = []
+        self.bytes, self.flushed = 0, time.monotonic()
+
+    def put(self, item: DatasetItem, outcome: Outcome) -> None:
+        """Take an outcome.
+
+        Raises:
+            JobError: the disk is full, a folder is not writable, or the database stays away.
+        """
+        if outcome.content is None or outcome.unchanged:
+            self.report.book(outcome)
+            return
+        size = len(bson.encode(outcome.content.labels))
+        if size > MAX_DOCUMENT_BYTES:
+            self.report.book(failed(item, _too_large(size)))
+            return
+        if self.form.output_dir is not None:
+            write_masks(self.form.mask_folder(item.key), outcome.content.pngs)
+        self.waiting.append((item, outcome))
+        self.bytes += size
+        late = time.monotonic() - self.flushed > SECONDS
+        if len(self.waiting) >= OUTCOMES or self.bytes >= BYTES or late:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was kept back.
+
+        Raises:
+            JobError: the database stays away.
+        """
+        waiting, self.waiting, self.bytes = self.waiting, [], 0
+        if waiting:
+            updates = [self._update(outcome.key, outcome.content) for _, outcome in waiting]
+            refused = patiently(lambda: self._write(updates), wait=self.wait)
+            for number, (item, outcome) in enumerate(waiting):
+                self.report.book(failed(item, refused[number]) if number in refused else outcome)
+        self.flushed = time.monotonic()
+
+    def _write(self, updates: list[UpdateOne]) -> dict[int, str]:
+        """Update documents; return for those the database refused their place in the list and the reason."""
+        try:
+            self.documents.bulk_write(updates, ordered=False)
+        except BulkWriteError as error:
+            if error.details["writeConcernErrors"] or not error.details["writeErrors"]:
+                raise
+            return {failure["index"]: failure["errmsg"] for failure in error.details["writeErrors"]}
+        return {}
+
+    def _update(self, key: str, written: Written) -> UpdateOne:
+        field, labels = self.form.label_field, written.labels
+        changes, filters = {field: labels}, None
+        if self.form.options.in_place and "detections" in labels:
+            # A view may show some of the labels; the others stay as they are.
+            changes = {f"{field}.{name}": labels[name] for name in JOURNAL}
+            made = [detection for detection in labels["detections"] if str(detection["_id"]) not in written.kept]
+            changes |= {f"{field}.detections.$[d{number}]": detection for number, detection in enumerate(made)}
+            filters = [{f"d{number}._id": detection["_id"]} for number, detection in enumerate(made)]
+        changes["last_modified_at"] = datetime.now(timezone.utc)
+        return UpdateOne({"_id": ObjectId(key)}, {"$set": changes}, array_filters=filters or None)
+
+
+def write_masks(folder: Path, pngs: dict[str, bytes | None]) -> None:
+    """Make a sample's folder hold these files and nothing else; each is whole or not there. None: it stays as it is.
+
+    Raises:
+        JobError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        if pngs:
+            folder.mkdir(parents=True, exist_ok=True)
+        for name, content in pngs.items():
+            if content is not None:
+                with replacing(folder / name) as unfinished:
+                    unfinished.write_bytes(content)
+        if folder.is_dir():
+            for path in folder.iterdir():
+                if path.name not in pngs:
+                    path.unlink()
+            if not pngs:
+                folder.rmdir()
+    except OSError as error:
+        raise JobError(
+            f"output_dir must take the masks, got {error}. Make room or allow writing there, and start the job again; "
+            "it goes on where it stopped."
+        ) from error
+
+
+def _too_large(size: int) -> str:
+    return (
+        f"Labels of a sample must fit into {MAX_DOCUMENT_BYTES} bytes, got {size}. "
+        "Keep the masks on disk with output_dir, or split the sample's prompts."
+    )

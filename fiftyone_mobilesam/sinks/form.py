@@ -1,0 +1,251 @@
+"""How a dataset holds an outcome: labels with stable ids, and the journal of a job beside them."""
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+from PIL import Image
+
+from fiftyone_mobilesam.engine.item import Answer, Item, LoadedImage, Outcome, failed
+from fiftyone_mobilesam.engine.labeller import Labeller
+from fiftyone_mobilesam.fields import FRAMES
+from fiftyone_mobilesam.labels import found_detection, labels_of
+from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts, single_labels
+from fiftyone_mobilesam.sinks.keep import (
+    LISTS,
+    Prompts,
+    Stays,
+    digest,
+    listed,
+    made_from,
+    names_of_prompts,
+    stable_id,
+)
+from fiftyone_mobilesam.tracks import Step, Tracker
+from mobilesam.propagation import Drift
+
+PART_OF_A_SAMPLE = "-part"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DatasetItem(Item):
+    """A sample or frame on its way to its labels. `prompts` are by field name, as the database holds them.
+
+    Attributes:
+        stays: what stays of the labels that it has.
+        boxes: of labels that are filled in place, by id, the boxes before the first run.
+        fingerprint: of a sequence up to here; None if an item stands alone.
+        stored: the fingerprint that the database has for it, if it is of a sequence.
+        is_first: whether a sequence begins here.
+    """
+
+    stays: Stays = field(default_factory=Stays)
+    boxes: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str | None = None
+    stored: str | None = None
+    is_first: bool = False
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is written of an item.
+
+    Attributes:
+        labels: what the database will hold, its journal included.
+        pngs: name of a mask's file -> its content, None for one that stays as it is.
+        kept: ids of the prompts whose labels are those of an earlier run.
+    """
+
+    labels: dict[str, Any]
+    pngs: dict[str, bytes | None]
+    kept: frozenset[str]
+
+
+class DatasetForm:
+    """Labels for a field of a dataset.
+
+    Args:
+        label_field: where they go, without "frames.".
+        options: of the run.
+        names: what all labels of the run are made from, see `identity`; then what earlier versions called the same.
+        output_dir: absolute folder for masks, or None to keep them in the database.
+        drift: when a track ends; None if objects are not carried on from image to image.
+    """
+
+    def __init__(
+        self,
+        label_field: str,
+        options: Options,
+        names: Sequence[str],
+        output_dir: str | None = None,
+        drift: Drift | None = None,
+    ):
+        self.label_field, self.options, self.names = label_field, options, tuple(names)
+        self.output_dir, self.drift = output_dir, drift
+        self.tracker: Tracker | None = None
+        self.missing: list[str] = []  # ids in this sequence that could not be read
+
+    # ---- names -----------------------------------------------------------------------------------------------------
+
+    def fingerprints(self, prompts: Prompts) -> list[str]:
+        """Return what names the labels of these prompts; the first is written, the others are accepted."""
+        return [f"{name}-{what}" for name in self.names for what in names_of_prompts(prompts)]
+
+    def next_fingerprints(self, before: Sequence[str], prompts: Prompts) -> list[str]:
+        """Return the names of a document in a sequence, which depend on all that came before."""
+        whats = names_of_prompts(prompts)
+        pairs = zip(self.names, before or [""] * len(self.names), (whats[0], whats[-1]), strict=False)
+        return [f"{name}-{digest([earlier, what])}" for name, earlier, what in pairs]
+
+    def is_ours(self, fingerprint: str) -> bool:
+        """Whether labels were made with these settings."""
+        return fingerprint.startswith(self.names)
+
+    def mask_folder(self, unit_id: str) -> Path:
+        """Return the folder for the mask files of a sample or frame."""
+        return Path(self.output_dir, self.label_field, unit_id)
+
+    # ---- labels ----------------------------------------------------------------------------------------------------
+
+    def outcome(self, item: DatasetItem, image: LoadedImage, labeller: Labeller) -> Outcome:
+        """Label an item."""
+        if item.is_first:
+            self.tracker, self.missing = Tracker(labeller.predictor, self.options, self.drift), []
+        try:
+            if image.pixels is None:
+                return self._failed(item, failed(item, image.failure))
+            if self.drift is not None:
+                return self._step(item, image)
+            return self._labelled(item, image, labeller)
+        except Exception:
+            self.missing.append(item.key)
+            raise
+
+    def _failed(self, item: DatasetItem, outcome: Outcome) -> Outcome:
+        self.missing.append(item.key)
+        return outcome
+
+    def _labelled(self, item: DatasetItem, image: LoadedImage, labeller: Labeller) -> Outcome:
+        original_hw = image.pixels.shape[:2]
+        if not self.options.prompt_paths:
+            found = [found_detection(a.crop, original_hw=original_hw) for a in labeller.everything(image.pixels)]
+            return self._written(item, fo.Detections(detections=found), found)
+        values, prompts = self.prompts(item)
+        answers = labeller.answers(image.pixels, [prompt.ask(original_hw) for prompt in prompts])
+        return self.answered(item, values, prompts, answers, original_hw)
+
+    def prompts(self, item: DatasetItem) -> tuple[dict[str, fo.Label | None], list[LabelPrompt]]:
+        """Return the labels in an item's prompt fields, less those that stay, and the prompts that they are."""
+        values = self.values(item)
+        return values, label_prompts(values, self.options)
+
+    def values(self, item: DatasetItem, *, all_of_them: bool = False, boxes: dict[str, Any] | None = None) -> dict:
+        """Return the labels in an item's prompt fields, by name of the option.
+
+        Args:
+            item: of a dataset.
+            all_of_them: also those whose labels stay.
+            boxes: by id, boxes to put in place of theirs.
+        """
+        without = () if all_of_them else item.stays.labels
+        values = {
+            option: _label(item.prompts[path.removeprefix(FRAMES)], without=without)
+            for option, path in self.options.prompt_paths.items()
+        }
+        for label in single_labels(values.get("prompt_field")) if boxes else ():
+            label.bounding_box = boxes.get(label.id, label.bounding_box)
+        return values
+
+    def answered(
+        self,
+        item: DatasetItem,
+        values: dict[str, fo.Label | None],
+        prompts: Sequence[LabelPrompt],
+        answers: Iterable[Answer],
+        original_hw: tuple[int, int],
+    ) -> Outcome:
+        """Return the outcome of an item whose prompts are answered."""
+        made = labels_of(prompts, answers, self.options, original_hw=original_hw)
+        in_place = self.options.in_place and values["prompt_field"] is not None
+        return self._written(item, values["prompt_field"] if in_place else fo.Detections(detections=made), made)
+
+    def _step(self, item: DatasetItem, image: LoadedImage) -> Outcome:
+        [value] = item.prompts.values()
+        step = self.tracker.step(item.key, _label(value, without=()), image.pixels)
+        return self._written(item, fo.Detections(detections=step.detections), step.detections, step)
+
+    def _written(
+        self, item: DatasetItem, label: fo.Label, made: list[fo.Detection], step: Step | None = None
+    ) -> Outcome:
+        """Name the labels, move masks to disk, join them with what stays, and write the journal beside them."""
+        options, stays = self.options, item.stays
+        if not options.in_place:
+            self._name(item, made)
+        failed_labels = [d for d in made if options.prompt_paths and d["failure"] is not None]
+        failures = [item.failure(d["failure"], d["prompt_id"]) for d in failed_labels]
+        pngs = {} if self.output_dir is None else dict(self._to_disk(item, d) for d in made if d.mask is not None)
+        kept_files = [*stays.labels.values(), *stays.before, *stays.after]
+        pngs |= {Path(label["mask_path"]).name: None for label in kept_files if label.get("mask_path")}
+        labels = label.to_dict()
+        if isinstance(label, fo.Detections):
+            labels["detections"] = stays.written(labels["detections"], made_from(item.prompts))
+        # In place the prompts have changed now: their boxes may lie on whole pixels.
+        prompts = {name: labels for name in item.prompts} if options.in_place else item.prompts
+        labels["fingerprint"] = self._fingerprint(item, prompts)
+        labels["made_from"] = {} if item.fingerprint else stays.hidden | made_from(prompts)
+        labels["failed_prompts"] = len(failures)
+        if options.in_place:
+            labels["prompt_boxes"] = _boxes(item.prompts) | item.boxes
+        return Outcome(
+            item.key,
+            Written(labels, pngs, frozenset(stays.labels)),
+            len(made) - len(failures),
+            failures,
+            empty=not made and not stays.labels,
+            unchanged=item.fingerprint is not None and labels["fingerprint"] == item.stored,
+            tracks=step.began if step else 0,
+            ended=step.ended if step else [],
+        )
+
+    def _name(self, item: DatasetItem, made: list[fo.Detection]) -> None:
+        """Give labels the ids that they have whenever they are made."""
+        numbers: Counter = Counter()
+        for detection in made:
+            prompt_id = detection.get_attribute_value("prompt_id", None)
+            detection.id = stable_id(item.key, self.label_field, prompt_id, numbers[prompt_id])
+            numbers[prompt_id] += 1
+
+    def _fingerprint(self, item: DatasetItem, prompts: Prompts) -> str:
+        if item.fingerprint is None:
+            # A job on all prompts must look closer at a document whose labels a view has made in part.
+            return self.fingerprints(prompts)[0] + (PART_OF_A_SAMPLE if item.stays.hidden else "")
+        # If images before could not be read this time, the masks here may become others when they can.
+        return f"{item.fingerprint}-{digest(self.missing)}" if self.missing else item.fingerprint
+
+    def _to_disk(self, item: DatasetItem, detection: fo.Detection) -> tuple[str, bytes]:
+        """Take a detection's mask out: the name and content of its PNG."""
+        content, name = io.BytesIO(), f"{detection.id}.png"
+        Image.fromarray(detection.mask.astype("uint8") * 255).save(content, "PNG")
+        detection.mask, detection.mask_path = None, str(self.mask_folder(item.key) / name)
+        return name, content.getvalue()
+
+
+def _boxes(prompts: Prompts) -> dict[str, Any]:
+    """Return by id the boxes of labels that are filled in place, for undo: a run moves them to whole pixels."""
+    [value] = prompts.values()
+    return {str(label["_id"]): label.get("bounding_box") for label in listed(value) or [value]}
+
+
+def _label(value: dict | None, *, without: Iterable[str]) -> fo.Label | None:
+    """Return a value of the database as a label, less those of some ids."""
+    if value is None:
+        return None
+    if without:
+        [name] = value.keys() & set(LISTS)
+        value = {**value, name: [label for label in value[name] if str(label["_id"]) not in without]}
+    return getattr(fo, value["_cls"]).from_dict(value)

@@ -1,0 +1,183 @@
+"""What stays of the labels that are there when a run comes again. Pure functions on labels as the database holds them.
+
+A label stays if it is of another prompt, or was drawn by hand; and if its own prompt is what it was, and either the
+settings are too, so that it may have been corrected by hand, or somebody accepted it in review.
+"""
+
+import hashlib
+import os
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import bson
+from bson import ObjectId
+
+from mobilesam import FieldError
+
+# What a job writes beside its labels, in the same update.
+JOURNAL = ("fingerprint", "failed_prompts", "made_from", "prompt_boxes")
+LISTS = ("detections", "keypoints", "polylines")
+# What no mask depends on: what runs write into a label, and what people decide about it.
+WRITTEN_BY_RUNS = ("mask", "mask_path", "prompt_id", "predicted_iou", "stability_score", "failure", *JOURNAL)
+NOT_OF_A_PROMPT = (*WRITTEN_BY_RUNS, "review", "run", "prompt_box")
+OUTDATED = "outdated:"
+
+# The labels of prompt fields as the database holds them, by name of the field.
+Prompts = dict[str, dict | None]
+
+
+@dataclass(frozen=True)
+class Stays:
+    """What stays of a document's labels, whatever is made.
+
+    Attributes:
+        labels: by prompt id, the labels of prompts that need no mask.
+        before, after: labels of no prompt here, which stand before and after those of the prompts.
+        hidden: what the prompts were made from that a view hides, see `made_from`.
+    """
+
+    labels: dict[str, dict] = field(default_factory=dict)
+    before: Sequence[dict] = ()
+    after: Sequence[dict] = ()
+    hidden: dict[str, str] = field(default_factory=dict)
+
+    def written(self, made: Iterable[dict], prompt_ids: Iterable[str] | None = None) -> list[dict]:
+        """Return the labels to write: those that stay and those that were made, in the order of the prompts."""
+        made = list(made)
+        if self.labels:  # what stays and what was made take turns
+            by_prompt = {label["prompt_id"]: label for label in made} | self.labels
+            made = [by_prompt[prompt_id] for prompt_id in prompt_ids]
+        return [*self.before, *made, *self.after]
+
+
+def what_stays(
+    stored: dict | None, prompts: Prompts, *, same_settings: bool, hidden: Container[str] | None = (), in_place=False
+) -> Stays:
+    """Decide what stays of what is there.
+
+    Args:
+        stored: the value of the label field, with a job's journal in it if a job wrote it.
+        prompts: as they are now, and as the view shows them.
+        same_settings: whether the job that wrote it would make the same masks of the same prompts.
+        hidden: ids of prompts that the view hides; None if labels of all prompts but `prompts` stay.
+        in_place: the labels are the prompts.
+    """
+    stored, now = stored or {}, prompt_names(prompts)
+    before = stored.get("made_from") or {}
+    singles = _single_prompts(prompts)
+    own = {str(label["_id"]) for label in singles}
+    usable = now if len(now) == len(singles) else {}  # ids that are not unique name nothing
+    labels = {
+        label["prompt_id"]: label
+        for label in listed(stored)
+        if label.get("prompt_id") in usable and _stays(label, usable[label["prompt_id"]], before, same_settings)
+    }
+    was = {name: what for name, what in before.items() if hidden and name in hidden}
+    was = was if same_settings else {name: outdated(what) for name, what in was.items()}
+    if in_place:
+        return Stays(labels, hidden=was)
+    first, last = [], []
+    for label in listed(stored):
+        prompt_id = label.get("prompt_id")
+        if prompt_id in own:
+            first, last = first + last, []  # all others so far stand before a label of ours
+        elif prompt_id is None or hidden is None or prompt_id in hidden:
+            last.append(label)
+    if not any(label.get("prompt_id") in own for label in listed(stored)):
+        first, last = last, []
+    return Stays(labels, first, last, was)
+
+
+def _stays(label: dict, names: tuple[str, ...], before: dict[str, str], same_settings: bool) -> bool:
+    """Return whether a label of a prompt stays, given the names of that prompt as it is now."""
+    was = before.get(label["prompt_id"])
+    if label.get("failure") is not None or not files_are_there(label):
+        return False
+    if label.get("review") == "accepted":
+        return (was or "").removeprefix(OUTDATED) in names
+    return same_settings and was in names
+
+
+def prompt_names(prompts: Prompts) -> dict[str, tuple[str, ...]]:
+    """Return by id what names each prompt's content: the name now, and what earlier versions called the same.
+
+    Nothing of pairs of fields, or of fields of one label.
+    """
+    return {str(label["_id"]): _names(label) for label in _single_prompts(prompts)}
+
+
+def made_from(prompts: Prompts) -> dict[str, str]:
+    """Return by id what names each prompt's content."""
+    return {prompt_id: names[0] for prompt_id, names in prompt_names(prompts).items()}
+
+
+def names_of_prompts(prompts: Prompts) -> tuple[str, ...]:
+    """Return what names all prompts of a document; it changes exactly if a mask could. See `prompt_names`."""
+    return _names(prompts)
+
+
+def outdated(what: str) -> str:
+    """Return an entry of `made_from` for a label that stays from a run with other settings."""
+    return what if what.startswith(OUTDATED) else OUTDATED + what
+
+
+def stable_id(unit_id: str, label_field: str, prompt_id: str | None, number: int) -> str:
+    """Return an id that a label gets each time it is made: it names its place, its prompt and its field."""
+    text = f"{unit_id}/{label_field}/{prompt_id}/{number}"
+    return str(ObjectId(hashlib.sha256(text.encode()).digest()[:12]))
+
+
+def digest(content: Any) -> str:
+    """Return what names values of the database: 24 hexadecimal digits."""
+    return hashlib.sha256(bson.encode({"content": content})).hexdigest()[:24]
+
+
+def files_are_there(labels: dict) -> bool:
+    """Return whether the files exist that a label, or each of its list, names."""
+    paths = [label["mask_path"] for label in [labels, *listed(labels)] if label.get("mask_path")]
+    return all(map(os.path.isfile, paths))
+
+
+def check_owner(others: int, total: int, label_field: str) -> None:
+    """Check that the labels of samples or frames are a job's own, so that it may replace them.
+
+    Args:
+        others: samples with labels that no job wrote.
+        total: samples.
+        label_field: where they are.
+
+    Raises:
+        FieldError: there are others.
+    """
+    if others:
+        raise FieldError(
+            f"label_field must be new or a job's own, got {label_field!r}, where {others} of {total} samples have "
+            "labels that no job wrote. Use another name, or pass overwrite=True to have them replaced."
+        )
+
+
+def listed(value: dict | None) -> list[dict]:
+    """Return the labels of a list of labels; none of anything else."""
+    return next((value[name] for name in LISTS if (value or {}).get(name)), [])
+
+
+def _single_prompts(prompts: Prompts) -> list[dict]:
+    """Return the labels that are a prompt each; none if there are pairs, or a field of one label."""
+    return listed(next(iter(prompts.values()))) if len(prompts) == 1 else []
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Return the name of a label's content, and what versions before 0.2 called it: they knew no reviews or tags."""
+    now, former = digest(_content(value, NOT_OF_A_PROMPT)), digest(_content(value, WRITTEN_BY_RUNS, tags=True))
+    return (now,) if now == former else (now, former)
+
+
+def _content(value: Any, without: Container[str], *, tags: bool = False) -> Any:
+    """Return a label's content less what no mask depends on, in an order that does not depend on its history."""
+    if isinstance(value, dict):
+        kept = {k: _content(v, without, tags=tags) for k, v in sorted(value.items()) if k not in without}
+        if "tags" in kept and not tags:
+            kept["tags"] = []  # as a label without any has it
+        return {k: v for k, v in kept.items() if v is not None}
+    return [_content(item, without, tags=tags) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,1 @@
+"""Where items come from: documents of a dataset, alone or in sequences, a COCO file, a manifest."""

@@ -1,0 +1,148 @@
+"""The images of a COCO file and what is asked of each: one prompt an annotation, in pixels."""
+
+import logging
+import math
+import os
+import stat
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fiftyone_mobilesam.engine.identity import digest
+from fiftyone_mobilesam.engine.item import Item, PlainPrompt
+from fiftyone_mobilesam.sources.coco_file import CocoFile
+
+logger = logging.getLogger("fiftyone.mobilesam")
+NO_SUCH_IMAGE = "image_id must be that of an image of the file, got another. Add the image's record, or correct it."
+VISIBLE = 2
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CocoItem(Item):
+    """An image of a COCO file.
+
+    Attributes:
+        failure: why there is no such file.
+        positions: of its annotations in the COCO file.
+        fingerprint: of all that its records depend on.
+        prompt_keys: of what the record of each prompt depends on.
+    """
+
+    failure: str | None
+    positions: np.ndarray
+    fingerprint: str
+    prompt_keys: list[str]
+
+
+class CocoSource:
+    """The images of a COCO file.
+
+    Args:
+        coco: the file.
+        images: folder that its file names are relative to.
+        identity: of what masks are made from but their prompts.
+    """
+
+    def __init__(self, coco: CocoFile, images: Path, identity: str):
+        self.coco, self.images, self.identity = coco, images, identity
+
+    def item(self, ordinal: int) -> CocoItem:
+        """Read what is asked of an image."""
+        record = self.coco.image(ordinal) or {}
+        positions, name = self.coco.positions(ordinal), record.get("file_name")
+        path, state, failure = find_image(self.images, name)
+        annotations = [self.coco.annotation(position) for position in positions]
+        prompts, made_from = [prompt_of(annotation) for annotation in annotations], [state, self.identity]
+        return CocoItem(
+            key=digest([record.get("id"), name]),
+            source_id=record.get("id"),
+            image=str(name if path is None else path),
+            size=(record.get("width"), record.get("height")),
+            prompts=prompts,
+            prompt_ids=[annotation.get("id") for annotation in annotations],
+            failure=failure if record else NO_SUCH_IMAGE,
+            positions=positions,
+            fingerprint=digest([made_from, prompts]),
+            prompt_keys=[digest([made_from, prompt]) for prompt in prompts],
+        )
+
+    def pending(self, ordinals: list[int], known: Callable[[CocoItem], Container[str]]) -> Iterator[CocoItem]:
+        """Yield images with the prompts that have no record yet.
+
+        Args:
+            ordinals: of the images.
+            known: gives the keys of the prompts of an image that have a record.
+        """
+        for item in map(self.item, ordinals):
+            done = known(item)
+            missing = [place for place, key in enumerate(item.prompt_keys) if key not in done]
+            yield replace(
+                item,
+                prompts=[item.prompts[place] for place in missing],
+                prompt_ids=[item.prompt_ids[place] for place in missing],
+            )
+
+
+def find_image(images: Path, name: Any) -> tuple[Path | None, list, str | None]:
+    """Return the file of an image, what it is known by, and why there is none."""
+    if not isinstance(name, str):
+        return None, [], f"file_name must be a text, got {name!r:.200}. Correct the image's record."
+    folder = os.path.normpath(images.absolute())
+    path = Path(os.path.normpath(images.absolute() / name))
+    if not path.is_relative_to(folder):
+        why = f"file_name must lead into the folder {str(images)!r}, got {name!r}. Name a folder that holds all."
+        return None, [], why
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        return None, [], f"image must be a file, got {str(images / name)!r} ({error}). Check the path."
+    if not stat.S_ISREG(found.st_mode):
+        return None, [], f"image must be a file, got {str(images / name)!r}, which is something else. Check the path."
+    return path, [found.st_size, found.st_mtime_ns], None
+
+
+def prompt_of(annotation: dict) -> PlainPrompt:
+    """Return what an annotation asks for: its box, or without one its visible keypoints (`v` of 2)."""
+    box, keypoints = annotation.get("bbox"), annotation.get("keypoints")
+    if box:
+        return _box(box)
+    if keypoints:
+        return _points(keypoints)
+    return {"failure": "An annotation must have a bbox or keypoints, got neither. Add one, or remove it."}
+
+
+def _box(box: Any) -> PlainPrompt:
+    x, y, width, height = _numbers(box, 4) or [math.nan] * 4
+    corners = [x, y, x + width, y + height]
+    if not (all(map(math.isfinite, corners)) and width > 0 and height > 0):
+        return {
+            "failure": "bbox must be [x, y, width, height] in pixels, finite, width and height above 0, "
+            f"got {box!r:.200}. Correct or remove it."
+        }
+    return {"box": corners}
+
+
+def _points(keypoints: Any) -> PlainPrompt:
+    values = _numbers(keypoints, None)
+    if values is None or len(values) % 3:
+        return {
+            "failure": f"keypoints must be [x, y, v, x, y, v, ...], got {keypoints!r:.200}. Correct or remove them."
+        }
+    triples = [values[i : i + 3] for i in range(0, len(values), 3)]
+    points = [[x, y] for x, y, v in triples if v == VISIBLE and math.isfinite(x) and math.isfinite(y)]
+    if not points:
+        return {"failure": f"keypoints must have a visible point (v = {VISIBLE}), got none. Add one, or a bbox."}
+    return {"points": points, "labels": [1] * len(points)}
+
+
+def _numbers(values: Any, count: int | None) -> list[float] | None:
+    """Return a list of numbers as floats, or None if it is something else or of another length."""
+    if not isinstance(values, list) or count not in (None, len(values)):
+        return None
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError, OverflowError):
+        return None

@@ -1,0 +1,254 @@
+"""Which documents of a dataset a job labels, sample by sample or frame by frame, and what is up to date already."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import fiftyone as fo
+from bson import ObjectId
+from fiftyone.core.collections import SampleCollection
+
+from fiftyone_mobilesam import host
+from fiftyone_mobilesam.database import patiently
+from fiftyone_mobilesam.engine.report import Failure, Report
+from fiftyone_mobilesam.fields import FRAMES, Target
+from fiftyone_mobilesam.labels import ATTRIBUTES
+from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.sinks.form import DatasetForm, DatasetItem
+from fiftyone_mobilesam.sinks.keep import LISTS, check_owner, files_are_there, prompt_names, what_stays
+from fiftyone_mobilesam.sources.sequences import Key, dynamic_groups, flat, in_sequences
+
+FETCHED_AT_ONCE = 16
+ASKED_AT_ONCE = 10_000  # ids in one query
+JOURNAL_FIELDS = {
+    "fingerprint": fo.StringField,
+    "failed_prompts": fo.IntField,
+    "made_from": fo.DictField,
+    "prompt_boxes": fo.DictField,
+}
+FOUND_ATTRIBUTES = ("predicted_iou", "stability_score")  # of what no prompt asked for
+
+
+class DatasetSource:
+    """The documents of a dataset or view that get labels.
+
+    Args:
+        samples: images, patches, videos, clips, frames, or groups, of which all image slices are taken.
+        label_field: where the masks go.
+        options: of the run; the prompt fields are in it.
+        propagate: whether they follow each other, see `in_sequences`.
+        wait: how long to wait for the database, in seconds.
+
+    Raises:
+        FieldError: a field that is missing or does not fit.
+        TypeError: no dataset or view.
+    """
+
+    def __init__(
+        self, samples: SampleCollection, label_field: str, options: Options, *, propagate: bool = False, wait: float
+    ):
+        if not isinstance(samples, SampleCollection):
+            raise TypeError(f"samples must be a dataset or view, got {samples!r:.200}. Load it: fo.load_dataset(name).")
+        self.given, self.options, self.wait = samples, options, wait
+        self.samples = flat(samples)
+        self.target = Target(self.samples, label_field)
+        self.target.check(options)
+        self.label_field = label_field.removeprefix(FRAMES)
+        self.on_frames = self.target.is_video or host.is_frames_view(self.samples)
+        self.root = host.root_dataset(self.samples)
+        if self.target.is_video and (propagate or not options.prompt_paths):
+            self.samples.ensure_frames()
+        self.documents = host.documents(self.root, frames=self.on_frames)
+        groups = dynamic_groups(samples) if host.is_dynamic_groups(samples) else None
+        self.keys = list(chain.from_iterable(groups)) if groups else self._keys()
+        self.sequences: list[list[Key]] | None = None
+        if propagate:
+            self.sequences = groups or in_sequences(self.samples, self.keys, is_video=self.target.is_video)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def check_owner(self) -> None:
+        """Check that no labels but a job's own will be replaced.
+
+        Raises:
+            FieldError: there are others.
+        """
+        others = 0
+        for chunk in _chunks(self.keys, ASKED_AT_ONCE):
+            wanted = {
+                "_id": {"$in": [ObjectId(unit_id) for unit_id, _ in chunk]},
+                f"{self.label_field}.detections.0": {"$exists": True},
+                f"{self.label_field}.fingerprint": {"$exists": False},
+            }
+            others += patiently(lambda wanted=wanted: self.documents.count_documents(wanted), wait=self.wait)
+        check_owner(others, len(self.keys), self.label_field)
+
+    def declare(self) -> None:
+        """Declare the label field and its attributes before the first write, so that no moment is without them."""
+        self.target.prepare()
+        add = self.root.add_frame_field if self.on_frames else self.root.add_sample_field
+        get = self.root.get_frame_field_schema if self.on_frames else self.root.get_field_schema
+        if self.label_field not in (schema := get(flat=True)):
+            add(self.label_field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+        single = self.options.in_place and f"{self.label_field}.detections" not in schema
+        labels = self.label_field if single else f"{self.label_field}.detections"
+        names = ATTRIBUTES if self.options.prompt_paths else FOUND_ATTRIBUTES
+        fields = {f"{self.label_field}.{name}": kind for name, kind in JOURNAL_FIELDS.items()}
+        if not self.options.in_place:
+            del fields[f"{self.label_field}.prompt_boxes"]
+        for path, kind in {**fields, **{f"{labels}.{name}": ATTRIBUTES[name] for name in names}}.items():
+            if path not in schema:
+                add(path, kind)
+
+    def finish(self) -> None:
+        """Declare the prompts' attributes that the labels took over, and let views and samples in memory see them."""
+        self.target.declare()
+        self.root.reload()
+        if host.is_generated(self.given):
+            self.given.reload()
+
+    def pending(self, form: DatasetForm, report: Report) -> Iterator[DatasetItem]:
+        """Yield in order each document that has no labels, or others than its prompts and the settings ask for.
+
+        Those that are up to date are booked. Of a sequence, all are given if one is.
+        """
+        if self.sequences is not None:
+            for keys in self.sequences:
+                yield from self._pending_sequence(keys, form, report)
+            return
+        files = ["detections.mask_path", "mask_path"] if form.output_dir else []
+        for chunk in map(dict, _chunks(self.keys, FETCHED_AT_ONCE)):
+            journals = self._stored(chunk, (*JOURNAL_FIELDS, *files))
+            for item in self._fetch(chunk):
+                journal = journals.get(item.key) or {}
+                nothing = self.options.in_place and not any(item.prompts.values())
+                same = journal.get("fingerprint") in form.fingerprints(item.prompts) and files_are_there(journal)
+                if nothing or same or (found := self._to_do(item, journal, form)) is None:
+                    _up_to_date(report, journal)
+                else:
+                    yield found
+
+    def _pending_sequence(self, keys: list[Key], form: DatasetForm, report: Report) -> Iterator[DatasetItem]:
+        # A mask depends on all images before it, so one stale document makes the sequence start again.
+        fingerprints, journals, before, stale = {}, [], [], False
+        for item, journal in self._with_journals(keys):
+            before = form.next_fingerprints(before, item.prompts)
+            fingerprints[item.key] = before[0]
+            journals.append(journal)
+            stale |= journal.get("fingerprint") not in before
+        if not stale:
+            for journal in journals:
+                _up_to_date(report, journal)
+            return
+        is_first = True
+        for item, journal in self._with_journals(keys):
+            if item.key in fingerprints:  # it was there a moment ago
+                stored = journal.get("fingerprint")
+                yield replace(item, fingerprint=fingerprints[item.key], stored=stored, is_first=is_first)
+                is_first = False
+
+    def _with_journals(self, keys: list[Key]) -> Iterator[tuple[DatasetItem, dict]]:
+        for chunk in map(dict, _chunks(keys, FETCHED_AT_ONCE)):
+            journals = self._stored(chunk)
+            for item in self._fetch(chunk):
+                yield item, journals.get(item.key) or {}
+
+    def _to_do(self, item: DatasetItem, journal: dict, form: DatasetForm) -> DatasetItem | None:
+        """Return an item with what stays of its labels; None if a view hides prompts and the others are up to date."""
+        if "fingerprint" not in journal or not item.prompts:
+            return item
+        same_settings = form.is_ours(journal["fingerprint"])
+        before, now = journal.get("made_from") or {}, prompt_names(item.prompts)
+        hidden = (before.keys() & self._all_prompts(item)) - now.keys()
+        shown = {name: what for name, what in before.items() if name not in hidden}
+        same = shown.keys() == now.keys() and all(shown[name] in names for name, names in now.items())
+        if before and same_settings and same and files_are_there(journal):
+            return None
+        stored = journal | (self._stored({item.key: None}, ["detections"]).get(item.key) or {})
+        in_place = self.options.in_place
+        stays = what_stays(stored, item.prompts, same_settings=same_settings, hidden=hidden, in_place=in_place)
+        # A box that was corrected since is the prompt now, and the one to go back to.
+        known = hidden | {name for name, names in now.items() if before.get(name) in names}
+        boxes = {name: box for name, box in (journal.get("prompt_boxes") or {}).items() if name in known}
+        return replace(item, stays=stays, stored=journal["fingerprint"], boxes=boxes)
+
+    def _all_prompts(self, item: DatasetItem) -> set[str]:
+        """Return the ids of an item's prompts, those that the view hides too."""
+        wanted = {"_id": ObjectId(item.key)}, dict.fromkeys(item.prompts, 1)
+        found = patiently(lambda: self.documents.find_one(*wanted), wait=self.wait)
+        return prompt_names({name: _value(found or {}, name) for name in item.prompts}).keys()
+
+    def prompt_failures(self) -> Iterator[Failure]:
+        """Yield each prompt that has a record with a reason in place of a mask."""
+        names = ("detections.failure", "detections.prompt_id", "failure", "prompt_id")
+        for chunk in map(dict, _chunks(self.keys, FETCHED_AT_ONCE)):
+            for unit_id, labels in self._stored(chunk, names).items():
+                for label in (labels or {}).get("detections", [labels or {}]):
+                    if label.get("failure"):
+                        yield Failure(unit_id, label.get("prompt_id"), self._filepath(unit_id), label["failure"])
+
+    def _keys(self) -> list[Key]:
+        """Return id, file and frame number of each document, each once."""
+        if not self.target.is_video:
+            ids = patiently(lambda: self.samples.values("id"), wait=self.wait)
+            return [(unit_id, ("", None)) for unit_id in ids]
+        paths = ["filepath", "frames.id", "frames.frame_number"]
+        columns = patiently(lambda: self.samples.values(paths), wait=self.wait)
+        frames = {
+            frame_id: (filepath, number)  # clips can overlap
+            for filepath, ids, numbers in zip(*columns, strict=True)
+            for frame_id, number in zip(ids or [], numbers or [], strict=True)
+        }
+        return list(frames.items())
+
+    def _filepath(self, unit_id: str) -> str:
+        doc = patiently(lambda: self.documents.find_one({"_id": ObjectId(unit_id)}), wait=self.wait) or {}
+        return doc.get("filepath") or f"frame {doc.get('frame_number', '?')}"
+
+    def _stored(self, chunk: dict, names: Iterable[str] = tuple(JOURNAL_FIELDS)) -> dict[str, dict | None]:
+        """Return what jobs wrote beside the labels, by id; a view might not show it."""
+        wanted = {"_id": {"$in": [ObjectId(unit_id) for unit_id in chunk]}}
+        fields = {f"{self.label_field}.{name}": 1 for name in names}
+        found = patiently(lambda: list(self.documents.find(wanted, fields)), wait=self.wait)
+        return {str(doc["_id"]): _value(doc, self.label_field) for doc in found}
+
+    def _fetch(self, chunk: dict) -> Iterator[DatasetItem]:
+        """Yield the documents of a chunk as the view shows them. One that was deleted meanwhile gives nothing."""
+        names = [path.removeprefix(FRAMES) for path in self.options.prompt_paths.values()]
+        wanted = [
+            {"$match": {"_id": {"$in": [ObjectId(unit_id) for unit_id in chunk]}}},
+            {"$project": {name: 1 for name in ("filepath", "frame_number", *names)}},
+        ]
+        found = patiently(lambda: host.aggregate(self.samples, wanted, frames=self.target.is_video), wait=self.wait)
+        documents = {str(doc["_id"]): doc for doc in found}
+        for unit_id, (filepath, number) in chunk.items():
+            if doc := documents.get(unit_id):
+                yield DatasetItem(
+                    key=unit_id,
+                    image=doc.get("filepath") or filepath,
+                    frame_number=doc.get("frame_number", number),
+                    prompts={name: _labels(_value(doc, name)) for name in names},
+                )
+
+
+def _up_to_date(report: Report, journal: dict) -> None:
+    report.up_to_date += 1
+    report.failed_prompts += journal.get("failed_prompts", 0)
+
+
+def _value(doc: dict, path: str) -> Any:
+    """Return what stands at a dotted path, or None."""
+    for name in path.split("."):
+        doc = (doc or {}).get(name)
+    return doc
+
+
+def _labels(value: dict | None) -> dict | None:
+    """Return labels, or None where a view shows none as a list of nothing, `{"detections": None}`."""
+    return None if value and any(value.get(name, ()) is None for name in LISTS) else value
+
+
+def _chunks(items: Sequence, size: int) -> Iterator[Sequence]:
+    return (items[start : start + size] for start in range(0, len(items), size))

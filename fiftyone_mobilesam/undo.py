@@ -1,0 +1,160 @@
+"""Take a run back: exactly what it wrote goes, whatever happened in between.
+
+Labels of the App hold their run's key in the attribute `run`. A job has a field for itself: its labels name their
+prompts, or have the ids that it gives to what it finds. So "what did this run write" is a filter, however large the
+dataset is.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import fiftyone as fo
+from fiftyone import ViewField as F
+from fiftyone.core.collections import SampleCollection
+
+from fiftyone_mobilesam import host
+from fiftyone_mobilesam.engine.report import UNDONE
+from fiftyone_mobilesam.fields import FRAMES, labels_path
+from fiftyone_mobilesam.options import PROMPT_FIELDS
+from fiftyone_mobilesam.runs import call_of, is_job, label_field_of, list_runs, paths_in
+from fiftyone_mobilesam.sinks.keep import JOURNAL, stable_id
+from mobilesam import FieldError
+
+# What a run in place adds to a label that was there before.
+FILLED = ("mask", "mask_path", "prompt_id", "predicted_iou", "stability_score", "failure", "run", "prompt_box")
+
+
+def labels_of_run(samples: SampleCollection, key: str) -> SampleCollection:
+    """Return a view of the labels that a run wrote, and of nothing else in its field."""
+    config = host.root_dataset(samples).get_run_info(key).config
+    field = label_field_of(config)
+    if not is_job(config):
+        return samples.filter_labels(field, F("run") == key)
+    if any(call_of(config).get(name) for name in PROMPT_FIELDS):
+        made = F("prompt_id").exists()
+        return samples.filter_labels(field, made & ~F("run").exists() if _has(samples, field, "run") else made)
+    return samples.select_labels(ids=list(_found(samples, field)), fields=field)
+
+
+def undo_run(dataset: fo.Dataset, key: str | None = None) -> dict[str, Any]:
+    """Remove exactly what a run wrote: its labels; or, of a run in place, its masks and attributes.
+
+    Boxes that a run in place moved go back. What a run replaced cannot come back: labels that the field held before,
+    and masks that labels had. Mask files on disk stay.
+
+    Args:
+        dataset: the dataset.
+        key: of the run. Default: the last one.
+
+    Returns:
+        `{"run": key, "label_field": name, "labels": number of labels removed, or emptied in place}`.
+
+    Raises:
+        FieldError: there is no such run, or no run at all.
+    """
+    keys = list_runs(dataset)
+    if (key is None and not keys) or (key is not None and key not in keys):
+        raise FieldError(
+            f"run must be one of {', '.join(keys) or 'the runs of this dataset, which has none'}, got {key!r}. "
+            "Runs are recorded by the buttons of the App and by fom.label."
+        )
+    key = key or keys[0]
+    config = dataset.get_run_info(key).config
+    field, count = label_field_of(config), 0
+    if dataset.get_field(field) is not None:
+        count = _empty(dataset, key, config) if call_of(config).get("in_place") else _delete(dataset, key, field)
+        if is_job(config):
+            _forget_journal(dataset, field)
+        _delete_new_fields(dataset, field, config)
+    config.state = UNDONE
+    dataset.update_run_config(key, config)
+    return {"run": key, "label_field": field, "labels": count}
+
+
+def _delete(dataset: fo.Dataset, key: str, field: str) -> int:
+    view = labels_of_run(dataset, key)
+    count = view.count(labels_path(dataset, field))
+    dataset.delete_labels(view=view, fields=field)
+    return count
+
+
+def _empty(dataset: fo.Dataset, key: str, config: Any) -> int:
+    field = label_field_of(config)
+    path = labels_path(dataset, field)
+    _declare(dataset, field)
+    view = labels_of_run(dataset, key)
+    if is_job(config):
+        known = _boxes_before(dataset, field)
+        boxes = {label_id: known.get(label_id) for label_id, _ in _pairs(*view.values([f"{path}.id"] * 2))}
+    else:
+        boxes = dict(_pairs(*view.values([f"{path}.id", f"{path}.prompt_box"])))
+    if boxes:
+        dataset.set_label_values(f"{path}.bounding_box", {i: box for i, box in boxes.items() if box is not None})
+        for name in FILLED:
+            dataset.set_label_values(f"{path}.{name}", dict.fromkeys(boxes))
+    return len(boxes)
+
+
+def _boxes_before(dataset: fo.Dataset, field: str) -> dict[str, Any]:
+    """Return by id the boxes that labels had before the first run of a job in place."""
+    name = f"{field.removeprefix(FRAMES)}.prompt_boxes"
+    documents = host.documents(dataset, frames=field.startswith(FRAMES))
+    found = documents.aggregate([{"$match": {name: {"$exists": True}}}, {"$project": {"boxes": f"${name}"}}])
+    return {label_id: box for doc in found for label_id, box in (doc["boxes"] or {}).items()}
+
+
+def _forget_journal(dataset: fo.Dataset, field: str) -> None:
+    """Remove what a job wrote beside its labels, or the same job would take them for done."""
+    name = field.removeprefix(FRAMES)
+    documents = host.documents(dataset, frames=field.startswith(FRAMES))
+    documents.update_many({f"{name}.fingerprint": {"$exists": True}}, {"$unset": {f"{name}.{j}": 1 for j in JOURNAL}})
+    dataset.reload()
+
+
+def _found(samples: SampleCollection, field: str) -> Iterator[str]:
+    """Yield the ids of labels that a job gave to what it found without prompts."""
+    frames = "frames." if field.startswith(FRAMES) else ""
+    columns = samples.values([f"{frames}id", f"{labels_path(samples, field)}.id"])
+    for unit_id, ids in _pairs(*columns):
+        ours = {stable_id(unit_id, field.removeprefix(FRAMES), None, number) for number in range(len(ids or []))}
+        yield from ours & set(ids or [])
+
+
+def _pairs(ids: Any, values: Any) -> Iterator[tuple[str, Any]]:
+    """Pair ids in nested lists, of frames say, with values nested likewise."""
+    if isinstance(ids, str):
+        yield ids, values
+    elif ids:
+        for inner_ids, inner_values in zip(ids, values, strict=True):
+            yield from _pairs(inner_ids, inner_values)
+
+
+def _has(samples: SampleCollection, field: str, name: str) -> bool:
+    return samples.get_field(f"{labels_path(samples, field)}.{name}") is not None
+
+
+def _declare(dataset: fo.Dataset, label_field: str) -> None:
+    """Declare the attributes of labels, which a run that was killed could not do."""
+    if label_field.startswith(FRAMES):
+        dataset.add_dynamic_frame_fields(fields=label_field.removeprefix(FRAMES))
+    else:
+        dataset.add_dynamic_sample_fields(fields=label_field)
+
+
+def _delete_new_fields(dataset: fo.Dataset, field: str, config: Any) -> None:
+    """Delete the fields that came with a run and hold nothing now, the label field itself among them."""
+    before, path = set(getattr(config, "paths_before", None) or paths_in(dataset, field)), labels_path(dataset, field)
+    if field not in before:
+        if not dataset.count(path):
+            _delete_field(dataset, field)
+        return
+    for name in sorted(paths_in(dataset, field) - before):
+        if not dataset.count(name):
+            _delete_field(dataset, name)
+
+
+def _delete_field(dataset: fo.Dataset, path: str) -> None:
+    if path.startswith(FRAMES):
+        dataset.delete_frame_fields(path.removeprefix(FRAMES))
+    else:
+        dataset.delete_sample_fields(path)
