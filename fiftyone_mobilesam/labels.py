@@ -10,7 +10,7 @@ from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import PromptRecord
 from fiftyone_mobilesam.report import NO_MASK
 from mobilesam import MaskCrop, Results
-from mobilesam.boxes import Region, snap_outward, tight_region
+from mobilesam.geometry import Region, snap_outward, tight_region
 from mobilesam.utils.amg import remove_small_regions
 
 # What this project adds to a label, and the field type each is declared with.

@@ -9,7 +9,7 @@ import numpy as np
 
 from fiftyone_mobilesam.options import Options
 from mobilesam import Prompt, PromptError
-from mobilesam.boxes import Region, clip_box, clip_region
+from mobilesam.geometry import Region, clip_box, clip_region
 
 BOX_LABELS = (fo.Detection, fo.Polyline)
 LIST_LABELS = {fo.Detections: "detections", fo.Keypoints: "keypoints", fo.Polylines: "polylines"}

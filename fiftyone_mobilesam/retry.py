@@ -11,7 +11,7 @@ from fiftyone_mobilesam.prompts import PromptRecord, prompt_records
 from fiftyone_mobilesam.review import Review
 from fiftyone_mobilesam.review_records import Change, MaskUnderReview
 from mobilesam import MaskCrop, Prompt, PromptError
-from mobilesam.boxes import clip_box
+from mobilesam.geometry import clip_box
 from mobilesam.images import read_frames, read_image
 
 if TYPE_CHECKING:

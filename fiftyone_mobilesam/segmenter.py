@@ -10,8 +10,8 @@ import numpy as np
 
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.report import NO_MASK
-from mobilesam import EmbeddingCache, MaskCrop, MobileSamError, Prompt, PromptError, SamPredictor, load_model, rle
-from mobilesam.boxes import clip_box, clip_region
+from mobilesam import EmbeddingCache, MaskCrop, MobileSamError, Prompt, PromptError, SamPredictor, load_model
+from mobilesam.geometry import clip_box, clip_region, rle
 from mobilesam.images import read_image
 from mobilesam.selftest import usable_precision
 from mobilesam.weights import sha256_of_state

@@ -18,7 +18,8 @@ from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import prompt_records, single_labels
 from fiftyone_mobilesam.report import Failure, RunReport
 from fiftyone_mobilesam.segmenter import Record, digest
-from mobilesam import MaskCrop, rle
+from mobilesam import MaskCrop
+from mobilesam.geometry import rle
 
 SAMPLES_AT_ONCE = 32
 NOT_DONE = "The shards have nothing for this sample as it is now. Write the manifest and run the job again."

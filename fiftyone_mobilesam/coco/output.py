@@ -6,7 +6,7 @@ from fiftyone_mobilesam.coco.file import NO_IMAGE, CocoFile
 from fiftyone_mobilesam.coco.report import FAILURES_LISTED, CocoReport
 from fiftyone_mobilesam.polygon_loss import PolygonLoss, coco_polygons
 from fiftyone_mobilesam.segmenter import Record
-from mobilesam import rle
+from mobilesam.geometry import rle
 
 
 def write_output(

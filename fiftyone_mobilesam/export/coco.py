@@ -11,7 +11,7 @@ from typing import Any
 from fiftyone_mobilesam.export.masks import ExportedImage, ExportedMask, attributes, class_of
 from fiftyone_mobilesam.export.report import ExportReport
 from fiftyone_mobilesam.polygon_loss import coco_polygons
-from mobilesam import rle
+from mobilesam.geometry import rle
 
 
 def write_coco(images: Iterable[ExportedImage], out: Path, classes: list[str], report: ExportReport) -> None:

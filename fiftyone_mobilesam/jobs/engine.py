@@ -21,8 +21,7 @@ from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LIST_LABELS
 from fiftyone_mobilesam.report import Failure
 from mobilesam.errors import MobileSamError
-from mobilesam.images import VIDEO_SUFFIXES, read_image
-from mobilesam.video import VideoFrames
+from mobilesam.images import VIDEO_SUFFIXES, VideoFrames, read_image
 
 PART_OF_A_SAMPLE = "-part"
 READ_AHEAD = 2  # images that wait, decoded, for the network
