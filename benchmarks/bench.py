@@ -23,7 +23,7 @@ from report import markdown, plot
 from worker import Worker
 
 from mobilesam import load_model
-from mobilesam.boxes import snap_outward
+from mobilesam.geometry import snap_outward
 from mobilesam.images import read_image
 from mobilesam.weights import save_checkpoint
 

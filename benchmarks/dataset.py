@@ -19,7 +19,7 @@ from data import Case, default_cases
 from PIL import Image
 from pipelines import upstream
 
-from mobilesam.boxes import snap_outward
+from mobilesam.geometry import snap_outward
 
 Apply = Callable[[fo.Dataset], None]
 

@@ -18,7 +18,8 @@ from data import COCO50, ROOT
 from PIL import Image
 from worker import peak_memory
 
-from mobilesam import SamAutomaticMaskGenerator, SamPredictor, load_model, rle
+from mobilesam import SamAutomaticMaskGenerator, SamPredictor, load_model
+from mobilesam.geometry import rle
 from mobilesam.weights import save_checkpoint
 
 REFERENCE = "upstream"

@@ -20,7 +20,7 @@ from parts import boxes_of
 from report import table
 
 from mobilesam import SamPredictor, load_model, make_prompts
-from mobilesam.boxes import snap_outward
+from mobilesam.geometry import snap_outward
 from mobilesam.weights import save_checkpoint
 
 HW = (480, 640)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import mobilesam.fast.products
 import mobilesam.predictor
-import mobilesam.products
 from mobilesam import Sam, SamPredictor, make_prompts
-from mobilesam.boxes import snap_outward
-from mobilesam.fast_decoder import FastDecoder
+from mobilesam.fast.decoder import FastDecoder
+from mobilesam.geometry import snap_outward
 from mobilesam.images import read_image
 
 COUNTS = (1, 4, 16, 64)
@@ -155,13 +155,13 @@ def matrix_rate(dtype: torch.dtype) -> float:
     """Return the GFLOP/s of oneDNN in a product as large as the encoder's largest."""
     rows, inner, columns = 4096, 320, 1280
     x, weight = torch.randn(rows, inner).to(dtype), torch.randn(columns, inner).to(dtype)
-    return 2 * rows * inner * columns / 1e6 / best_of(lambda: mobilesam.products.linear(x, weight), 20)
+    return 2 * rows * inner * columns / 1e6 / best_of(lambda: mobilesam.fast.products.linear(x, weight), 20)
 
 
 @contextmanager
 def without_onednn() -> Iterator[None]:
     """Products where torch can count them."""
-    original = mobilesam.products.has_onednn
-    mobilesam.products.has_onednn = lambda: False
+    original = mobilesam.fast.products.has_onednn
+    mobilesam.fast.products.has_onednn = lambda: False
     yield
-    mobilesam.products.has_onednn = original
+    mobilesam.fast.products.has_onednn = original

@@ -16,7 +16,7 @@ Run = Callable[[Path, np.ndarray], list[np.ndarray]]
 def ours(checkpoint: Path, *, keep: bool = True, **options) -> Run:
     """Our predictor, each mask in its box only. Returns no masks without `keep`: 2,000 of 12 megapixels are 24 GB."""
     from mobilesam import SamPredictor, build_sam_vit_t, make_prompts
-    from mobilesam.boxes import snap_outward
+    from mobilesam.geometry import snap_outward
     from mobilesam.images import read_image
 
     predictor = SamPredictor(build_sam_vit_t(checkpoint), **options)

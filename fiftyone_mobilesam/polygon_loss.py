@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mobilesam.polygons import filled, outline, parts, polygon_area, rings
+from mobilesam.geometry.polygons import filled, outline, parts, polygon_area, rings
 
 
 @dataclass

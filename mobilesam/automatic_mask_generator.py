@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from mobilesam import rle as run_lengths
-from mobilesam.boxes import Region, tight_region
+from mobilesam.fast.products import linear
+from mobilesam.geometry import Region, tight_region
+from mobilesam.geometry import rle as run_lengths
+from mobilesam.geometry.masks import MaskCrop, crop_mask, region_above, tile_for, upscale_logits
 from mobilesam.images import to_rgb
-from mobilesam.masks import MaskCrop, crop_mask, region_above, tile_for, upscale_logits
 from mobilesam.modeling import Sam
 from mobilesam.predictor import ImageEmbedding, SamPredictor
 from mobilesam.prompts import Prompt, check_inside, make_prompts
@@ -250,7 +251,7 @@ class SamAutomaticMaskGenerator:
         row0, column0, row1, column1 = tile = tile_for(matrices, region)
         part = low_res_logits[4 * row0 : 4 * row1, 4 * column0 : 4 * column1]
         return crop_mask(
-            upscale_logits(part, matrices, region, tile),
+            upscale_logits(part, matrices, region, tile, linear=linear),
             region,
             mask_threshold=threshold,
             iou_prediction=iou_prediction,

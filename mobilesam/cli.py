@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mobilesam.model import MobileSAM
-    from mobilesam.results import Results
+    from mobilesam.front.model import MobileSAM
+    from mobilesam.front.results import Results
 
 OK, SOME_FAILED, USAGE = 0, 1, 2
 FORMATS = ("json", "coco", "png", "yolo")
@@ -114,9 +114,8 @@ def info(args: argparse.Namespace) -> int:
     import torch
 
     from mobilesam import __version__, load_model
-    from mobilesam.backend import multiplies_bfloat16
-    from mobilesam.download import sha256_of
-    from mobilesam.weights import resolve
+    from mobilesam.fast.backend import multiplies_bfloat16
+    from mobilesam.weights import resolve, sha256_of
 
     sam = load_model(args.model, device=args.device)  # raises if the self-test fails
     lines = {
@@ -134,7 +133,7 @@ def info(args: argparse.Namespace) -> int:
 
 def download(args: argparse.Namespace) -> int:
     """Fetch the official weights and check them."""
-    from mobilesam.download import download as fetch
+    from mobilesam.weights import download as fetch
 
     print(fetch(args.out))
     return OK
@@ -229,7 +228,7 @@ def _prompt_options(key: str, value: str) -> list[str]:
 
 
 def _model(args: argparse.Namespace) -> "MobileSAM":
-    from mobilesam.model import SAM
+    from mobilesam.front.model import SAM
 
     return SAM(args.model, device=args.device, precision=args.precision)
 

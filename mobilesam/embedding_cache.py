@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mobilesam.errors import ImageError
+from mobilesam.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -101,14 +101,10 @@ class EmbeddingCache:
             return features  # another model's, or beyond half precision
         data = half.tobytes()
         path = self._path(key)
-        unfinished = path.with_name(f"{uuid.uuid4().hex}.unfinished")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with replacing(path, sync=False) as unfinished:  # a power cut costs an entry: its checksum will be wrong
                 unfinished.write_bytes(hashlib.sha256(data).digest() + data)
-                os.replace(unfinished, path)
-            finally:
-                unfinished.unlink(missing_ok=True)
             self._sweep()
         except OSError as error:
             self._warn(error)

@@ -60,3 +60,11 @@ class JobError(MobileSamError, RuntimeError):
 
 class UnsupportedError(MobileSamError, NotImplementedError):
     """Something that other tools have and this one does not; the text says what there is instead."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what a report says of an error: the text of one of ours, else "TypeName: text"."""
+    name, text = type(error).__name__, str(error)
+    if not text:
+        return name
+    return text if isinstance(error, MobileSamError) else f"{name}: {text}"

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mobilesam.backend import Backend
-from mobilesam.boxes import Region
 from mobilesam.embedding_cache import EmbeddingCache
 from mobilesam.errors import ImageError, NoImageSetError
-from mobilesam.frames import ImageEmbedding
+from mobilesam.fast.backend import Backend
+from mobilesam.fast.products import linear
+from mobilesam.geometry import ImageEmbedding, Region
+from mobilesam.geometry.masks import WHOLE_TILE, MaskCrop, Tile, crop_mask, tile_for, upscale_logits
+from mobilesam.geometry.transforms import TRANSFORMS
 from mobilesam.images import to_rgb
-from mobilesam.masks import WHOLE_TILE, MaskCrop, Tile, crop_mask, tile_for, upscale_logits
 from mobilesam.modeling import Sam
 from mobilesam.prompts import Prompt, check_inside, chunks
-from mobilesam.transforms import TRANSFORMS
 
 # Prompts decoded at once. The fast decoder works on their images one by one and shares the work on their few tokens: 4
 # take 15% longer a prompt, 16 as long, with twice the memory (2 cores of AMD Zen 5, torch 2.15).
@@ -189,7 +189,7 @@ class SamPredictor:
             embeddings = self._embed([prompt], image)
             decoded = self.model.decode_masks(image.features, embeddings, multimask_output=multimask_output)
         logits, iou_predictions = (x[0] for x in decoded)
-        masks = upscale_logits(logits, self._matrices(image), _whole(image))
+        masks = upscale_logits(logits, self._matrices(image), _whole(image), linear=linear)
         if not return_logits:
             masks = masks > self.model.mask_threshold
         return masks.cpu().numpy(), iou_predictions.cpu().numpy(), logits.cpu().numpy()
@@ -224,7 +224,7 @@ class SamPredictor:
         points = None if point_coords is None else (point_coords, point_labels)
         embeddings = self.model.encode_prompts(points, boxes, mask_input)
         logits, iou_predictions = self.model.decode_masks(image.features, embeddings, multimask_output=multimask_output)
-        masks = upscale_logits(logits, self._matrices(image), _whole(image))
+        masks = upscale_logits(logits, self._matrices(image), _whole(image), linear=linear)
         return masks if return_logits else masks > self.model.mask_threshold, iou_predictions, logits
 
     @torch.no_grad()
@@ -271,7 +271,7 @@ class SamPredictor:
             keep = [int(iou_predictions.argmax())] if best_only else range(len(logits))
             results[index] = [
                 crop_mask(
-                    upscale_logits(logits[i], matrices, regions[index], tile),
+                    upscale_logits(logits[i], matrices, regions[index], tile, linear=linear),
                     regions[index],
                     mask_threshold=self.model.mask_threshold,
                     iou_prediction=float(iou_predictions[i]),

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mobilesam.frames import ImageEmbedding
-from mobilesam.masks import MaskCrop
+from mobilesam.geometry import ImageEmbedding, MaskCrop
 from mobilesam.predictor import SamPredictor
 from mobilesam.prompts import Prompt
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from mobilesam.boxes import Region
-from mobilesam.errors import CheckpointError, MissingPackageError, NoImageSetError
-from mobilesam.frames import LOW_RES, ImageEmbedding, LongestSideFrames
+from mobilesam.errors import CheckpointError, NoImageSetError
+from mobilesam.geometry import Region
+from mobilesam.geometry.frames import LOW_RES, ImageEmbedding, LongestSideFrames
+from mobilesam.geometry.masks import MaskCrop, crop_mask, upscale_logits
 from mobilesam.images import to_rgb
-from mobilesam.masks import MaskCrop, crop_mask, upscale_logits
+from mobilesam.packages import require
 from mobilesam.prompts import Prompt, check_inside, chunks
 
 # Prompts decoded at once, which bounds the memory of a call.
@@ -166,10 +167,7 @@ class OnnxPredictor:
 
 
 def _session(path: Path, providers: Sequence[str]):
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingPackageError("OnnxPredictor needs onnxruntime. Install it: pip install onnxruntime") from error
+    onnxruntime = require("onnxruntime")
     if not path.is_file():
         raise CheckpointError(
             f"folder must hold encoder.onnx and decoder.onnx, got none at {str(path)!r}. Export first."

@@ -4,8 +4,8 @@ import warnings
 
 import numpy as np
 
-from mobilesam.boxes import tight_region
 from mobilesam.errors import CheckpointError
+from mobilesam.geometry import tight_region
 from mobilesam.modeling import Sam
 from mobilesam.predictor import SamPredictor
 from mobilesam.prompts import Prompt

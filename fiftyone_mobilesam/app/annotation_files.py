@@ -17,7 +17,7 @@ import fiftyone as fo
 
 from fiftyone_mobilesam.fields import label_fields
 from mobilesam import FieldError, MobileSamError, __version__
-from mobilesam.download import sha256_of
+from mobilesam.weights import sha256_of
 
 VARIABLE = "FIFTYONE_MODEL_WEIGHTS_BASE_SAM2"
 FILES = ("encoder.with_runtime_opt.ort", "decoder.onnx")

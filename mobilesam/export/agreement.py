@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mobilesam.boxes import tight_region
 from mobilesam.export.graphs import Graph
+from mobilesam.geometry import tight_region
+from mobilesam.geometry.transforms import ResizeLongestSide
 from mobilesam.selftest import scene
-from mobilesam.transforms import ResizeLongestSide
 
 Run = Callable[[tuple[Tensor, ...]], Sequence[Tensor]]
 

@@ -9,8 +9,8 @@ import torch
 from mobilesam.errors import ExportError
 from mobilesam.export.graphs import SIGNATURES
 from mobilesam.export.onnx_files import ExportedPair, example, export_onnx
-from mobilesam.export.packages import require
 from mobilesam.modeling import Sam
+from mobilesam.packages import require
 
 
 def export_torchscript(sam: Sam, folder: str | Path | None = None) -> ExportedPair:

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mobilesam.geometry.transforms import LOW_RES, ResizeLongestSide
 from mobilesam.modeling import Sam
-from mobilesam.transforms import LOW_RES, ResizeLongestSide
 from mobilesam.utils.onnx import SamOnnxModel, decode_all, select_mask
 
 SIDE = 1024

@@ -17,10 +17,10 @@ from mobilesam._version import __version__
 from mobilesam.errors import ExportError
 from mobilesam.export.agreement import Agreement, measure
 from mobilesam.export.graphs import SIGNATURES, Graph, Signature
-from mobilesam.export.packages import require
 from mobilesam.export.precision import to_fp16, to_int8
 from mobilesam.modeling import Sam
 from mobilesam.modeling.sam import PIXEL_MEAN, PIXEL_STD
+from mobilesam.packages import require
 from mobilesam.weights import sha256_of_state
 
 OPSET = 17

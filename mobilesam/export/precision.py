@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from mobilesam.export.packages import require
+from mobilesam.packages import require
 
 # Sums of squares pass the largest half, 65504, and a softmax or norm in half precision is where accuracy goes.
 KEPT_OPS = ("ReduceMean", "Pow", "Sqrt", "Div", "LayerNormalization", "Softmax", "Cast", "Range")

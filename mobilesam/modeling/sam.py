@@ -70,7 +70,7 @@ class Sam(nn.Module):
     def postprocess_masks(self, masks: Tensor, input_size: tuple[int, ...], original_size: tuple[int, ...]) -> Tensor:
         """Upscale logits as the original does: to 1024, cut the padding off, to the image.
 
-        This is the plain version of `mobilesam.masks.upscale_logits`, and takes a full float image per mask.
+        This is the plain version of `mobilesam.geometry.masks.upscale_logits`, and takes a full float image per mask.
 
         Args:
             masks: (B, C, 256, 256) low-res logits.

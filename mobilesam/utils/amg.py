@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mobilesam import rle as run_lengths
-from mobilesam.errors import MissingPackageError
-from mobilesam.masks import stability_score
+from mobilesam.geometry import rle as run_lengths
+from mobilesam.geometry.masks import stability_score
+from mobilesam.packages import require
 
 
 class MaskData:
@@ -201,13 +201,7 @@ def require_pycocotools() -> Any:
     Raises:
         MissingPackageError: it is not installed.
     """
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise MissingPackageError(
-            f"pycocotools must be installed for compressed run lengths, got {error}. Run: pip install pycocotools"
-        ) from error
-    return mask
+    return require("pycocotools.mask")
 
 
 def coco_encode_rle(uncompressed_rle: dict[str, Any]) -> dict[str, Any]:

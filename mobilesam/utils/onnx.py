@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobilesam.masks import stability_score
+from mobilesam.geometry.masks import stability_score
 from mobilesam.modeling import Sam
 
 # Points, the padding one included, from which the token for an unambiguous prompt answers.

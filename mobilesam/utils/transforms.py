@@ -1,5 +1,5 @@
 """`ResizeLongestSide` under the original's module name."""
 
-from mobilesam.transforms import ResizeLongestSide
+from mobilesam.geometry.transforms import ResizeLongestSide
 
 __all__ = ["ResizeLongestSide"]

@@ -117,7 +117,7 @@ def test_a_mask_does_not_depend_on_the_batch(sam, scene):
 
 
 def test_boxes_of_a_detector_give_one_record_each(sam, scene):
-    from mobilesam.boxes import tight_region
+    from mobilesam.geometry import tight_region
 
     boxes = [tight_region(ellipse_mask(*ellipse)) for ellipse in (RIGHT, LEFT)] + [(0, 0, 3, 3)]
     generator = SamAutomaticMaskGenerator(sam, min_mask_region_area=10)

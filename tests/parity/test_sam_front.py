@@ -9,7 +9,7 @@ from PIL import Image
 from tolerances import SCORE
 
 from mobilesam import SAM, Boxes, CheckpointError, ImageError, Masks, PromptError, Results
-from mobilesam.nested_prompts import parse_prompts
+from mobilesam.front.nested_prompts import parse_prompts
 
 ZIDANE_BOX, BOX_AREA, POINT_AREA = [439, 437, 524, 709], 9714, 59088
 

@@ -10,7 +10,7 @@ from PIL import Image
 from tolerances import EMBEDDING, LOW_RES_LOGITS, LOW_RES_LOGITS_RELATIVE, MASK_IOU, SCORE
 
 from mobilesam import Prompt, SamPredictor, make_prompts
-from mobilesam.boxes import snap_outward
+from mobilesam.geometry import snap_outward
 
 POINT, BOX = [[900, 370]], [439, 437, 524, 709]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mobilesam import MissingPackageError, ResizeLongestSide, rle
+from mobilesam import MissingPackageError, ResizeLongestSide
+from mobilesam.geometry import rle
 from mobilesam.utils import amg, transforms
 
 theirs = pytest.importorskip("mobile_sam.utils.amg", reason="the parity peer mobilesam-mirror is not installed")

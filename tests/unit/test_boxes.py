@@ -1,6 +1,6 @@
 import numpy as np
 
-from mobilesam.boxes import clip_box, snap_outward, tight_region
+from mobilesam.geometry import clip_box, snap_outward, tight_region
 
 HW = (100, 200)
 

@@ -11,7 +11,8 @@ from PIL import Image
 from scenes import LEFT, RIGHT, draw_scene, ellipse_mask
 
 import mobilesam.cli
-from mobilesam import SAM, rle
+from mobilesam import SAM
+from mobilesam.geometry import rle
 
 BOX = "--box=40,50,140,190"
 IOU = 0.95

@@ -15,8 +15,9 @@ from scenes import LEFT, RIGHT, draw_scene, ellipse_mask, iou
 
 from fiftyone_mobilesam import cli, label_coco
 from fiftyone_mobilesam.coco.report import coco_failures
-from mobilesam import AnnotationError, CheckpointError, rle
+from mobilesam import AnnotationError, CheckpointError
 from mobilesam.errors import JobError
+from mobilesam.geometry import rle
 from mobilesam.weights import resolve
 
 COCO = pytest.importorskip("pycocotools.coco", reason="pycocotools, which reads the output, is not installed").COCO

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from mobilesam import DownloadError
-from mobilesam.download import download
+from mobilesam.weights import download
 
 CONTENT = bytes(range(256)) * 20_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -6,9 +6,9 @@ import torch
 from tolerances import LOW_RES_LOGITS, MASK_IOU, SCORE
 
 from mobilesam import SamPredictor, make_prompts
-from mobilesam.boxes import snap_outward
-from mobilesam.masks import tile_for
-from mobilesam.transforms import TRANSFORMS
+from mobilesam.geometry import snap_outward
+from mobilesam.geometry.masks import tile_for
+from mobilesam.geometry.transforms import TRANSFORMS
 
 BOXES = [[439, 437, 524, 709], [700, 40, 1100, 720], [100, 200, 400, 700], [0, 0, 1280, 720], [5, 5, 50, 90]]
 POINTS = [[[900, 370]], [[480, 500], [700, 100]], [[300, 400]]]

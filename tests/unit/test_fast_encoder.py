@@ -5,7 +5,7 @@ import torch
 from tolerances import EMBEDDING
 
 from mobilesam import SamPredictor, build_sam_vit_t
-from mobilesam.fast_encoder import FastEncoder
+from mobilesam.fast.encoder import FastEncoder
 
 pytestmark = pytest.mark.skipif(
     not FastEncoder.supports(build_sam_vit_t(None)), reason="torch's mkldnn operators are missing on this machine"

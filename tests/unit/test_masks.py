@@ -3,8 +3,8 @@ import pytest
 import torch
 from tolerances import UPSCALED_LOGITS
 
-from mobilesam.masks import crop_mask, region_above, stability_score, upscale_logits
-from mobilesam.transforms import ResizeLongestSide
+from mobilesam.geometry.masks import crop_mask, region_above, stability_score, upscale_logits
+from mobilesam.geometry.transforms import ResizeLongestSide
 
 SIZES = [(480, 640), (640, 480), (333, 500), (1024, 1024), (3000, 4000), (77, 1300), (5, 1200)]
 

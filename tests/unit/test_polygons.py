@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mobilesam.polygons import contours, outline, parts, polygon_area, rings
+from mobilesam.geometry.polygons import contours, outline, parts, polygon_area, rings
 
 
 def ring_and_disc() -> np.ndarray:

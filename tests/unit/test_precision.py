@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-import mobilesam.backend
+import mobilesam.fast.backend
 from mobilesam import SAM, SamPredictor, make_prompts
-from mobilesam.fast_encoder import FastEncoder
+from mobilesam.fast.encoder import FastEncoder
 from mobilesam.selftest import usable_precision
 
 BOXES = [[439, 437, 524, 709], [120, 195, 1122, 712], [740, 45, 1110, 710]]
@@ -17,7 +17,7 @@ BOXES = [[439, 437, 524, 709], [120, 195, 1122, 712], [740, 45, 1110, 710]]
 @pytest.fixture
 def multiplies(monkeypatch):
     """Say whether the device multiplies bfloat16."""
-    return lambda answer: monkeypatch.setattr(mobilesam.backend, "multiplies_bfloat16", lambda device: answer)
+    return lambda answer: monkeypatch.setattr(mobilesam.fast.backend, "multiplies_bfloat16", lambda device: answer)
 
 
 def masks(sam, image, **options):

@@ -149,7 +149,7 @@ def test_a_script_without_torch(onnx_pair, photos):
 
 
 def test_importing_the_package_imports_no_torch():
-    code = "import sys, mobilesam, mobilesam.runtime; print('torch' in sys.modules, 'cv2' in sys.modules)"
+    code = "import sys, mobilesam.runtime, mobilesam.weights; print('torch' in sys.modules, 'cv2' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

@@ -9,8 +9,8 @@ import torch
 from scenes import LEFT, RIGHT, draw_scene, ellipse_mask
 
 from mobilesam import SAM, ImageError, PromptError
-from mobilesam.nested_prompts import parse_prompts, split_by_image
-from mobilesam.video import VideoFrames
+from mobilesam.front.nested_prompts import parse_prompts, split_by_image
+from mobilesam.images import VideoFrames
 
 LEFT_BOX, RIGHT_BOX = [40, 50, 140, 190], [195, 40, 285, 160]
 SCENE = draw_scene([LEFT, RIGHT])[..., ::-1]  # BGR, as Ultralytics has it

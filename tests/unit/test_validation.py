@@ -8,9 +8,19 @@ import pytest
 from PIL import Image
 from scenes import LEFT, RIGHT, draw_scene, ellipse_mask
 
-from mobilesam import SAM, AnnotationError, ImageError, UnsupportedError, rle
-from mobilesam.metrics import boundary, boundary_iou, calibration, interior_point, jittered, mask_iou, ranks, size_of
-from mobilesam.validation import validate
+from mobilesam import SAM, AnnotationError, ImageError, UnsupportedError
+from mobilesam.geometry import rle
+from mobilesam.quality.metrics import (
+    boundary,
+    boundary_iou,
+    calibration,
+    interior_point,
+    jittered,
+    mask_iou,
+    ranks,
+    size_of,
+)
+from mobilesam.quality.validation import validate
 
 
 def square(start, stop, side=100):
@@ -124,7 +134,7 @@ def test_figures_are_those_of_pycocotools(sam, coco50):
     from pycocotools.coco import COCO
 
     from mobilesam import SamPredictor, make_prompts
-    from mobilesam.boxes import snap_outward
+    from mobilesam.geometry import snap_outward
     from mobilesam.images import read_image
 
     predictor = SamPredictor(sam, fast=True)

@@ -19,8 +19,8 @@ from timm.models.tiny_vit import MBConv, PatchMerging, TinyVitBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mobilesam.fast.products import fingerprint, has_onednn
 from mobilesam.modeling import Sam
-from mobilesam.products import fingerprint, has_onednn
 
 # 16 to 64 take the same time, 128 takes 8% more and 256, the whole map, 35% more (2 cores of AMD Zen 5, torch 2.15).
 STRIP_ROWS = 32

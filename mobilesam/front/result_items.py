@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mobilesam.polygons import contours
+from mobilesam.geometry.polygons import contours
 
 Array = Tensor | np.ndarray
 

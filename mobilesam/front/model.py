@@ -12,18 +12,17 @@ import numpy as np
 import torch
 
 from mobilesam.automatic_mask_generator import SamAutomaticMaskGenerator
-from mobilesam.build import load_model
+from mobilesam.build_sam import load_model
 from mobilesam.errors import ImageError, PromptError, UnsupportedError
-from mobilesam.frames import ImageEmbedding
+from mobilesam.front.nested_prompts import parse_prompts, split_by_image
+from mobilesam.front.results import Boxes, Masks, Results
+from mobilesam.geometry import ImageEmbedding, MaskCrop
 from mobilesam.images import is_one_image, iter_images
-from mobilesam.masks import MaskCrop
 from mobilesam.modeling import Sam
-from mobilesam.nested_prompts import parse_prompts, split_by_image
 from mobilesam.predictor import SamPredictor
 from mobilesam.prompts import Prompt
-from mobilesam.results import Boxes, Masks, Results
+from mobilesam.quality.validation import Validation, validate
 from mobilesam.selftest import usable_precision
-from mobilesam.validation import Validation, validate
 
 # Keywords of Ultralytics' `predict` that have no meaning here or only one possible value, so that calls still work.
 ACCEPTED = {"verbose", "task", "mode", "retina_masks", "show_labels", "show_conf", "show_boxes", "batch", "half"}
@@ -184,7 +183,7 @@ class MobileSAM:
         self._current = None
 
     def val(self, coco: str | Path, images: str | Path, **options: Any) -> Validation:
-        """Compare masks with COCO ground truth. See `mobilesam.validation.validate` for the options."""
+        """Compare masks with COCO ground truth. See `mobilesam.quality.validation.validate` for the options."""
         return validate(self.predictor, coco, images, **options)
 
     def train(self, *args: Any, **kwargs: Any) -> None:

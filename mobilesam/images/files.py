@@ -1,4 +1,4 @@
-"""Pixels from files, arrays, PIL images and tensors: always (H, W, 3) uint8 RGB, the right way up."""
+"""Finding image files and reading them, within a limit of pixels."""
 
 import glob
 import os
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from mobilesam.errors import ImageError
+from mobilesam.images.pixels import array_to_rgb, spread_unit_floats, to_rgb
+from mobilesam.images.video import VIDEO_SUFFIXES, read_frames
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-BIT_DEPTHS = (8, 10, 12, 14, 16)
 EXIF_ORIENTATION = 274
-_OPENING = threading.Lock()
+_PILLOW = threading.Lock()
 
 
 def read_image(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray:
@@ -58,38 +58,6 @@ def image_size(path: str | Path) -> tuple[int, int]:
         return read_image(path).shape[:2]
 
 
-def to_rgb(image: Any, *, array_format: str = "RGB") -> np.ndarray:
-    """Convert an image in memory.
-
-    Args:
-        image: a PIL image (its EXIF orientation is applied), an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of
-            uint8, bool, uint16 or floats in [0, 255], or a torch tensor (3, H, W), uint8 or floats in [0, 1].
-        array_format: "RGB" or "BGR", the order of an array's channels. Tensors and PIL images are RGB.
-
-    Returns:
-        (H, W, 3) uint8 RGB, contiguous.
-
-    Raises:
-        ImageError: another shape or type, an empty image, or floats whose range is not clear.
-    """
-    if array_format not in ("RGB", "BGR"):
-        raise ImageError(f'array_format must be "RGB" or "BGR", got {array_format!r}.')
-    if isinstance(image, Image.Image):
-        return _pil_to_rgb(ImageOps.exif_transpose(image))
-    if hasattr(image, "detach"):
-        return _array_to_rgb(_tensor_to_array(image))
-    array = np.asarray(image)
-    channels = array.shape[2] if array.ndim == 3 else None
-    if array.ndim not in (2, 3) or channels not in (None, 1, 3, 4) or 0 in array.shape:
-        raise ImageError(
-            f"image must have shape (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), got {array.shape}. "
-            "Channels come last; pass several images as a list."
-        )
-    if channels in (3, 4) and array_format == "BGR":
-        array = array[..., 2::-1]
-    return _array_to_rgb(array)
-
-
 def iter_images(source: Any, *, array_format: str = "BGR") -> Iterator[tuple[str, np.ndarray]]:
     """Yield the images of a source, one at a time.
 
@@ -120,28 +88,6 @@ def is_one_image(source: Any) -> bool:
     path = Path(source)
     pattern = not path.exists() and glob.has_magic(str(source))
     return not (path.is_dir() or pattern or path.suffix.lower() in VIDEO_SUFFIXES)
-
-
-def read_frames(path: str | Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the frames of a video, one at a time: `<path>#<number>`, from 1, and (H, W, 3) uint8 RGB.
-
-    Raises:
-        ImageError: it is missing, or has no frame that OpenCV can read.
-    """
-    import cv2
-
-    video, number = cv2.VideoCapture(str(path)), 0
-    try:
-        while True:
-            there, frame = video.read()
-            if not there:
-                break
-            number += 1
-            yield f"{path}#{number}", np.ascontiguousarray(frame[..., ::-1])
-    finally:
-        video.release()
-    if not number:
-        raise ImageError(f"source must be a video that OpenCV can read, got {str(path)!r} without a frame.")
 
 
 def _flatten(source: Any) -> Iterator[Any]:
@@ -195,11 +141,6 @@ def _read(path: str | Path, max_pixels: int | None) -> np.ndarray:
         return _read_with_opencv(path, orientation=1)
     except ImageError:
         raise
-    except Image.DecompressionBombError as error:
-        raise ImageError(
-            f"image must have {2 * Image.MAX_IMAGE_PIXELS:,} pixels at most, got {str(path)!r} with more ({error}). "
-            "If the file is meant to be so large, allow it with max_pixels."
-        ) from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
         raise ImageError(
             f"image must be a whole image file, got {str(path)!r}, which cannot be read ({error}). Fetch it again."
@@ -208,13 +149,30 @@ def _read(path: str | Path, max_pixels: int | None) -> np.ndarray:
 
 def _open(path: str | Path, max_pixels: int | None) -> Image.Image:
     """Read the header of an image file; where a limit is given, Pillow's own does not count."""
-    with _OPENING:
+    with _PILLOW:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = limit if max_pixels is None else None
         try:
             return Image.open(path)
+        except Image.DecompressionBombError as error:
+            raise ImageError(
+                f"image must have {2 * limit:,} pixels at most, got {str(path)!r} with more ({error}). "
+                "If the file is meant to be so large, allow it with max_pixels."
+            ) from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _load_whole(image: Image.Image) -> None:
+    """Decode all pixels; a file that is cut off is an error even if somebody told Pillow to accept such files."""
+    with _PILLOW:  # the setting is the whole process's: who only read it elsewhere could take another thread's for it
+        if lenient := ImageFile.LOAD_TRUNCATED_IMAGES:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+            try:
+                image.load()
+            finally:
+                ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+    image.load()
 
 
 def _check_size(path: str | Path, size: tuple[int, ...], max_pixels: int | None) -> None:
@@ -223,15 +181,6 @@ def _check_size(path: str | Path, size: tuple[int, ...], max_pixels: int | None)
             f"image must have {max_pixels:,} pixels at most, got {str(path)!r} of {size[0]} x {size[1]}. "
             "If the file is meant to be so large, raise max_pixels."
         )
-
-
-def _load_whole(image: Image.Image) -> None:
-    """Decode all pixels; a file that is cut off is an error even if somebody told Pillow to accept such files."""
-    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-    try:
-        image.load()
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
 def _is_deep_colour(image: Image.Image) -> bool:
@@ -255,65 +204,6 @@ def _read_with_opencv(path: str | Path, orientation: int) -> np.ndarray:
         orientation = 1  # OpenCV turns a TIFF whatever the flags say
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = orientation
-    image = Image.fromarray(_array_to_rgb(_spread_unit_floats(array)[..., ::-1]))
+    image = Image.fromarray(array_to_rgb(spread_unit_floats(array)[..., ::-1]))
     image.info["exif"] = exif.tobytes()
     return to_rgb(image)
-
-
-def _pil_to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):
-        return _array_to_rgb(np.asarray(image))
-    if image.mode == "F":
-        return _array_to_rgb(_spread_unit_floats(np.asarray(image)))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns if it must drop a palette's transparency in one step
-    return np.array(image.convert("RGB"))
-
-
-def _spread_unit_floats(array: np.ndarray) -> np.ndarray:
-    """Bring the pixels of a float file from [0, 1] to [0, 255]; others stay as they are."""
-    return array * 255 if array.dtype.kind == "f" and array.max() <= 1 else array
-
-
-def _tensor_to_array(tensor: Any) -> np.ndarray:
-    array = tensor.detach().cpu().numpy()
-    if array.ndim == 4 and len(array) == 1:
-        array = array[0]
-    if array.ndim != 3 or array.shape[0] != 3 or 0 in array.shape:
-        raise ImageError(f"A tensor image must have shape (3, H, W), got {array.shape}. Permute its dimensions.")
-    if array.dtype.kind == "f":
-        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-            raise ImageError(
-                "A float tensor image must be in [0, 1], got other values. Divide it by 255, do not normalise."
-            )
-        array = array * 255
-    return array.transpose(1, 2, 0)
-
-
-def _array_to_rgb(array: np.ndarray) -> np.ndarray:
-    """Bring an array of any depth to 8 bits and three channels."""
-    if array.ndim == 2:
-        array = array[..., None]
-    array = array[..., :1] if array.shape[-1] in (1, 2) else array[..., :3]
-    array = _to_uint8(array)
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
-
-
-def _to_uint8(array: np.ndarray) -> np.ndarray:
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == bool:
-        return array.astype(np.uint8) * 255
-    if array.dtype.kind in "iu":
-        low, high = int(array.min()), int(array.max())
-        if low < 0 or high >= 2**16:
-            raise ImageError(f"An integer image must be in [0, 65535], got {low} to {high}. Scale it to 8 bits.")
-        bits = next(bits for bits in BIT_DEPTHS if high < 2**bits)
-        return (array.astype(np.uint16) >> (bits - 8)).astype(np.uint8)
-    if array.dtype.kind != "f":
-        raise ImageError(f"image must be of integers or floats, got {array.dtype}. Pass uint8.")
-    if not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
-        raise ImageError("A float image must be in [0, 255], got other or NaN values. Pass uint8.")
-    if array.max() <= 1:
-        raise ImageError("A float image must be in [0, 255], got [0, 1]. Multiply it by 255, or pass uint8.")
-    return array.round().astype(np.uint8)

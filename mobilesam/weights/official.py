@@ -1,6 +1,5 @@
 """The official `mobile_sam.pt`, fetched with resume and checked."""
 
-import hashlib
 import os
 import urllib.error
 import urllib.request
@@ -11,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mobilesam.errors import DownloadError
+from mobilesam.weights.files import BLOCK_BYTES, sha256_of
 
 OFFICIAL_SHA256 = "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f"
 # One file at several hosts; whichever answers, the hash decides.
@@ -19,7 +19,6 @@ OFFICIAL_URLS = (
     "https://huggingface.co/dhkim2810/MobileSAM/resolve/main/mobile_sam.pt",
     "https://github.com/ultralytics/assets/releases/download/v8.3.0/mobile_sam.pt",
 )
-BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 30
 
 
@@ -78,15 +77,6 @@ def default_path() -> Path:
     """Return where the official weights are kept, in the user's cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "mobilesam" / "mobile_sam.pt"
-
-
-def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _fetch(url: str, part: Path, *, progress: bool) -> None:

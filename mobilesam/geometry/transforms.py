@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mobilesam.frames import LOW_RES, LongestSideFrames, bilinear_resample
+from mobilesam.geometry.frames import LOW_RES, LongestSideFrames, bilinear_resample
 
 
 class ResizeLongestSide(LongestSideFrames):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mobilesam.boxes import Region, tight_region
+from mobilesam.geometry.boxes import Region, tight_region
 
 if TYPE_CHECKING:  # arrays do as well, and then torch is not needed
     from torch import Tensor
@@ -65,7 +66,12 @@ def tile_for(matrices: tuple[Tensor, Tensor], region: Region) -> Tile:
 
 
 def upscale_logits(
-    low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], region: Region, tile: Tile = WHOLE_TILE
+    low_res_logits: Tensor,
+    matrices: tuple[Tensor, Tensor],
+    region: Region,
+    tile: Tile = WHOLE_TILE,
+    *,
+    linear: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Upscale logits for one region of the original image, and for nothing else.
 
@@ -76,6 +82,7 @@ def upscale_logits(
         matrices: rows (H, 256) and columns (W, 256), from `ResizeLongestSide.upscale_matrices`.
         region: `(x0, y0, x1, y1)` in the original frame.
         tile: where `low_res_logits` lie; it must hold `tile_for(matrices, region)`.
+        linear: a quicker `F.linear`, such as `mobilesam.fast.products.linear`.
 
     Returns:
         (..., y1 - y0, x1 - x0) float32.
@@ -84,11 +91,7 @@ def upscale_logits(
     r0, c0, r1, c1 = (4 * edge for edge in tile)
     rows, columns = matrices
     tall, columns = rows[y0:y1, r0:r1] @ low_res_logits, columns[x0:x1, c0:c1]
-    if isinstance(columns, np.ndarray):
-        return tall @ columns.T
-    from mobilesam.products import linear
-
-    return linear(tall, columns.contiguous())
+    return linear(tall, columns.contiguous()) if linear else tall @ columns.T
 
 
 def region_above(low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], threshold: float) -> Region:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from mobilesam.fast_decoder import FastDecoder
-from mobilesam.fast_encoder import FastEncoder
-from mobilesam.heap import keep_heap
-from mobilesam.masks import WHOLE_TILE, Tile
+from mobilesam.fast.decoder import FastDecoder
+from mobilesam.fast.encoder import FastEncoder
+from mobilesam.fast.heap import keep_heap
+from mobilesam.fast.products import fingerprint
+from mobilesam.geometry.masks import WHOLE_TILE, Tile
 from mobilesam.modeling import Sam
-from mobilesam.products import fingerprint
 from mobilesam.weights import sha256_of_state
 
 PRECISIONS = ("fp32", "bf16", "auto")

@@ -8,12 +8,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mobilesam import rle as run_lengths
-from mobilesam.drawing import draw
-from mobilesam.errors import ImageError, MissingPackageError
+from mobilesam.errors import ImageError
+from mobilesam.front.drawing import draw
+from mobilesam.front.result_items import Boxes, Masks, as_rows, to_numpy
+from mobilesam.geometry import rle as run_lengths
+from mobilesam.geometry.polygons import outline, parts
 from mobilesam.images import VIDEO_SUFFIXES
-from mobilesam.polygons import outline, parts
-from mobilesam.result_items import Boxes, Masks, as_rows, to_numpy
+from mobilesam.packages import require
 
 
 class Results:
@@ -237,13 +238,7 @@ class Results:
         Raises:
             MissingPackageError: supervision is not installed.
         """
-        try:
-            import supervision
-        except ImportError as error:
-            raise MissingPackageError(
-                f"supervision must be installed, got {error}. Run: pip install supervision"
-            ) from error
-        return supervision.Detections(
+        return require("supervision").Detections(
             xyxy=to_numpy(self.boxes.xyxy_exclusive),
             mask=to_numpy(self.masks.data),
             confidence=to_numpy(self.boxes.conf),

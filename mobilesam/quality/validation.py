@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from mobilesam.boxes import snap_outward
-from mobilesam.errors import AnnotationError, ImageError, MissingPackageError, MobileSamError
+from mobilesam.errors import AnnotationError, ImageError, MobileSamError
+from mobilesam.geometry import snap_outward
 from mobilesam.images import read_image
-from mobilesam.metrics import boundary_iou, calibration, interior_point, jittered, mask_iou, size_of
+from mobilesam.packages import require
 from mobilesam.predictor import SamPredictor
 from mobilesam.prompts import Prompt
+from mobilesam.quality.metrics import boundary_iou, calibration, interior_point, jittered, mask_iou, size_of
 
 PROMPTS = ("box", "point", "jitter")
 SIZES = ("small", "medium", "large")
@@ -45,7 +46,7 @@ class Validation:
         return float(np.mean(values)) if values else float("nan")
 
     def calibration(self) -> dict[str, Any]:
-        """Compare predicted with true IoUs, see `mobilesam.metrics.calibration`."""
+        """Compare predicted with true IoUs, see `mobilesam.quality.metrics.calibration`."""
         return calibration(*(np.array([row[name] for row in self.rows]) for name in ("predicted_iou", "iou")))
 
     def as_dict(self) -> dict[str, Any]:
@@ -88,13 +89,7 @@ class Validation:
         Raises:
             MissingPackageError: matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise MissingPackageError(
-                f"matplotlib must be installed, got {error}. Run: pip install matplotlib"
-            ) from error
-        figure = Figure(figsize=(5, 5), layout="constrained")
+        figure = require("matplotlib.figure").Figure(figsize=(5, 5), layout="constrained")
         axes = figure.subplots()
         for size in SIZES:
             rows = [row for row in self.rows if row["size"] == size]
@@ -180,13 +175,7 @@ def validate(
 
 
 def _load(path: str | Path) -> Any:
-    try:
-        from pycocotools.coco import COCO
-    except ImportError as error:
-        raise MissingPackageError(
-            f"pycocotools must be installed, got {error}. Run: pip install pycocotools"
-        ) from error
-    truth = COCO()  # given a file it prints to stdout
+    truth = require("pycocotools.coco").COCO()  # given a file it prints to stdout
     try:
         truth.dataset = json.loads(Path(path).read_text(encoding="utf-8"))
         truth.dataset["images"], truth.dataset["annotations"], truth.dataset["categories"]

@@ -1,26 +1,19 @@
-"""Weight files: the bundled one, the official one, and any checkpoint in upstream's layout. Knows dicts, not models."""
+"""Weight files and the tensors in them. Torch is loaded by what handles tensors, not before."""
+
+from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors.torch import load_file, save
-from torch import Tensor
+from mobilesam.errors import CheckpointError, reason_of
+from mobilesam.files import replacing
 
-from mobilesam.download import OFFICIAL_SHA256, download, sha256_of
-from mobilesam.errors import CheckpointError
+if TYPE_CHECKING:
+    from torch import Tensor
 
-__all__ = [
-    "BUNDLED",
-    "OFFICIAL_SHA256",
-    "download",
-    "load_state_dict",
-    "resolve",
-    "save_checkpoint",
-    "sha256_of",
-]
-
-BUNDLED = Path(__file__).parent / "assets" / "mobile_sam.safetensors"
+BLOCK_BYTES = 1 << 20
+BUNDLED = Path(__file__).parents[1] / "assets" / "mobile_sam.safetensors"
 NAMES = ("mobile_sam.pt", "mobile_sam.pth", "mobile_sam.safetensors")
 
 # TinyViT's classifier: upstream's files carry it, segmentation never reads it, the bundled file leaves it out.
@@ -64,6 +57,9 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file cannot be read, or holds something else than named tensors.
     """
+    import torch
+    from safetensors.torch import load_file
+
     path = Path(path)
     try:
         if path.suffix == ".safetensors":
@@ -71,15 +67,15 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise a dozen kinds, and the next line names each
-        reason = str(error).split("\n", 1)[0]
+        reason = reason_of(error).split("\n", 1)[0]
         raise CheckpointError(
             f"weights must be a state dict of tensors, got {str(path)!r}, which cannot be read "
-            f"({type(error).__name__}: {reason}). Save it again with torch.save(model.state_dict(), path)."
+            f"({reason}). Save it again with torch.save(model.state_dict(), path)."
         ) from error
     for wrapper in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(
             f"weights must be a state dict of tensors, got {type(state).__name__} in {str(path)!r}. "
             "Save it again with torch.save(model.state_dict(), path)."
@@ -87,10 +83,26 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def sha256_of_state(state: dict[str, Tensor]) -> str:
     """Return the SHA-256 of tensors: that of the safetensors file without metadata that holds them."""
+    from safetensors.torch import save
+
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     return hashlib.sha256(save(tensors)).hexdigest()
+
+
+def used_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a state dict that the model uses: all but those of TinyViT's classifier."""
+    return {key: value for key, value in state.items() if key not in UNUSED_SHAPES}
 
 
 def check_layout(state: dict[str, Tensor], expected: dict[str, Tensor], *, source: str) -> None:
@@ -99,7 +111,7 @@ def check_layout(state: dict[str, Tensor], expected: dict[str, Tensor], *, sourc
     Raises:
         CheckpointError: naming what is missing, unexpected or of another shape.
     """
-    names = state.keys() - UNUSED_SHAPES.keys()
+    names = used_tensors(state).keys()
     problems = {
         "missing": sorted(expected.keys() - names),
         "unexpected": sorted(names - expected.keys()),
@@ -119,5 +131,8 @@ def check_layout(state: dict[str, Tensor], expected: dict[str, Tensor], *, sourc
 
 def save_checkpoint(state: dict[str, Tensor], path: str | Path) -> None:
     """Write a state dict as a `.pt` file that upstream's own code loads strictly: 439 keys, the unused ones zero."""
+    import torch
+
     unused = {key: torch.zeros(shape) for key, shape in UNUSED_SHAPES.items()}
-    torch.save({**unused, **{key: value.detach().cpu() for key, value in state.items()}}, path)
+    with replacing(path) as unfinished, open(unfinished, "wb") as file:  # given a path, torch writes its name into it
+        torch.save({**unused, **{key: value.detach().cpu() for key, value in state.items()}}, file)

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mobilesam.masks import Tile
+from mobilesam.fast.products import batched_linear, fingerprint, linear
+from mobilesam.geometry.masks import Tile
 from mobilesam.modeling import MaskDecoder, Sam
-from mobilesam.products import batched_linear, fingerprint, linear
 
 GRID = 64
 STRIP = 2048  # image tokens at once on a CPU; 1024 and 4096 were slower (2 cores of AMD Zen 5, torch 2.15)

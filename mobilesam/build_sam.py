@@ -1,8 +1,10 @@
 """Put the model together and load weights into it."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -87,3 +89,13 @@ def load_model(
     if verify:
         self_test(sam)
     return sam
+
+
+class _CallableModule(ModuleType):
+    # `mobilesam.build_sam` is the original's name of a function and of this module. Whoever imports the module,
+    # anywhere in the process, has Python put it in the function's place, so it must do the same when it is called.
+    def __call__(self, checkpoint: str | Path | None = None) -> Sam:
+        return build_sam(checkpoint)
+
+
+sys.modules[__name__].__class__ = _CallableModule

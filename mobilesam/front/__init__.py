@@ -1,0 +1,1 @@
+"""The Ultralytics-style front: `SAM`, its nested prompts and its results."""

@@ -1,0 +1,74 @@
+"""Frames of a video, by number or one after the other."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mobilesam.errors import ImageError
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+
+
+class VideoFrames:
+    """An open video. Reading goes forward at the cost of decoding; a step back opens the file again.
+
+    Iteration yields all frames that can be read, from the first.
+
+    Args:
+        path: of a video that OpenCV reads.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path, self._video, self._next = str(path), None, 1
+        self._end = math.inf  # no frame from here on can be read
+
+    def read(self, number: int) -> np.ndarray:
+        """Return a frame, counted from 1, as (H, W, 3) uint8 RGB.
+
+        Raises:
+            ImageError: the video cannot be opened, or ends before.
+        """
+        frame = self._read(number)
+        if frame is None:
+            raise ImageError(
+                f"frame {number} must be in the video, got {self.path!r}, which ends before it or cannot be read so "
+                "far. Check the file, or delete the frame's labels."
+            )
+        return frame
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        number = 1
+        while (frame := self._read(number)) is not None:
+            yield frame
+            number += 1
+
+    def _read(self, number: int) -> np.ndarray | None:
+        import cv2
+
+        there = number < self._end
+        if there and (self._video is None or number < self._next):
+            self._video, self._next = cv2.VideoCapture(self.path), 1
+        while there and self._next <= number:
+            there, self._next = self._video.grab(), self._next + 1
+        if not there:
+            self._end = min(number, self._end)
+        there, frame = self._video.retrieve() if there else (False, None)
+        if not there:
+            self._video = None
+            return None
+        return np.ascontiguousarray(frame[..., ::-1])
+
+
+def read_frames(path: str | Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield all frames of a video with their names: `<path>#<number>`, from 1, and (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: it is missing, or has no frame that OpenCV can read.
+    """
+    number = 0
+    for number, frame in enumerate(VideoFrames(path), start=1):
+        yield f"{path}#{number}", frame
+    if not number:
+        raise ImageError(f"source must be a video that OpenCV can read, got {str(path)!r} without a frame.")
