@@ -12,8 +12,8 @@ if find_spec("fiftyone_mobilesam") is None:  # the plugin's folder is a checkout
 
 def register(plugin: Any) -> None:
     """Register the operators and panels, which `fiftyone.yml` lists too."""
-    from fiftyone_mobilesam.app.annotation_files import restore
     from fiftyone_mobilesam.app import OPERATORS, PANELS
+    from fiftyone_mobilesam.app.annotation_files import restore
 
     for operator in (*OPERATORS, *PANELS):
         plugin.register(operator)

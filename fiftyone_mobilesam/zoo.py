@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import fiftyone as fo
@@ -19,7 +19,7 @@ from fiftyone_mobilesam.labels import found_detection, labels_of
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts
 from fiftyone_mobilesam.sinks.keep import what_stays
-from mobilesam import ImageEmbedding, PromptError, SamPredictor
+from mobilesam import ImageEmbedding, ImageError, PromptError, SamPredictor
 from mobilesam.errors import reason_of
 from mobilesam.images import to_rgb
 
@@ -63,7 +63,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         *,
         run: str | None = None,
         stop: threading.Event | None = None,
-        turn: threading.Lock | None = None,
+        turn: AbstractContextManager | None = None,
     ):
         super().__init__()
         self.predictor = predictor
@@ -230,7 +230,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         item = Item(key=sample.id, image=_filepath(sample))
         try:
             if image.pixels is None:
-                raise PromptError(image.failure)
+                raise ImageError(image.failure)
             if isinstance(embedding, Exception):
                 raise embedding
             label, made = self._made(sample, image, prompts, asked, labeller, embedding)

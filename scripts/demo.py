@@ -58,7 +58,7 @@ def segment(dataset) -> tuple[dict, list]:
             model, label_field=label_field, prompt_field=prompt_field, batch_size=4, num_workers=2, progress=True
         )
         reports[kind] = model.last_run
-    return reports, [failure for report in reports.values() for failure in report.failed]
+    return reports, [failure for report in reports.values() for failure in report.failures]
 
 
 def print_table(dataset, kinds: list[str]) -> int:

@@ -5,9 +5,9 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from fiftyone_mobilesam.review.retry import asked, read_pixels
 from fiftyone_mobilesam.review.picture import as_data_uri, draw_mask
 from fiftyone_mobilesam.review.records import Counts, MaskUnderReview
+from fiftyone_mobilesam.review.retry import asked, read_pixels
 from mobilesam import MobileSamError
 
 SHOW_LABELS = {

@@ -8,13 +8,13 @@ from fiftyone import operators as foo
 from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 
-from fiftyone_mobilesam.engine.report import count
-from fiftyone_mobilesam.fields import label_fields
 from fiftyone_mobilesam.app import _forms as forms
 from fiftyone_mobilesam.app import _progress as progress
 from fiftyone_mobilesam.app import _result
 from fiftyone_mobilesam.app._names import ICON, uri
 from fiftyone_mobilesam.app.recipe import check_fields, detect_then_segment, list_detectors, zoo_name
+from fiftyone_mobilesam.engine.report import count
+from fiftyone_mobilesam.fields import label_fields
 
 
 class DetectThenSegment(foo.Operator):
@@ -127,9 +127,7 @@ def _problem(samples: SampleCollection, params: dict[str, Any]) -> str | None:
 
 def _output(result: dict[str, Any]) -> types.Property:
     prop = _result.output(result)
-    lines = [
-        f"{count(result['boxes'], 'box', 'boxes')} by `{result['detector']}`, in `{result['boxes_field']}`."
-    ]
+    lines = [f"{count(result['boxes'], 'box', 'boxes')} by `{result['detector']}`, in `{result['boxes_field']}`."]
     if evaluation := result.get("evaluation"):
         compared = "masks" if evaluation["masks"] else "boxes, as the ground truth has no masks"
         lines.append(f"**mAP {evaluation['mAP']:.3f}** (COCO's, of {compared}), kept as `{evaluation['eval_key']}`.")

@@ -9,9 +9,9 @@ import fiftyone.zoo as foz
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_mobilesam.app.recorded_run import Progress, follow, segment
 from fiftyone_mobilesam.engine.report import FINISHED
 from fiftyone_mobilesam.fields import label_fields
-from fiftyone_mobilesam.app.recorded_run import Progress, follow, segment
 from mobilesam import FieldError
 
 

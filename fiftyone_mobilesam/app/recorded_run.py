@@ -119,7 +119,11 @@ def follow(
         if stop is not None and stop.is_set():
             raise RunStopped
         if on_progress is not None:
-            run, total, seconds = Report() if model is None else model.last_run, bar.total or 0, time.monotonic() - start
+            run, total, seconds = (
+                Report() if model is None else model.last_run,
+                bar.total or 0,
+                time.monotonic() - start,
+            )
             # FiftyOne counts videos where the report counts frames.
             shown = Report(total=total, done=bar.iteration, masks=run.masks, seconds=seconds)
             shown.failed_prompts = run.failed + run.failed_prompts

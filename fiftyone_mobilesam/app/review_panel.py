@@ -11,9 +11,9 @@ import fiftyone.operators.types as types
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.app import _review_layout as layout
-from fiftyone_mobilesam.review.retry import retry
 from fiftyone_mobilesam.review import SHOW, Review, reviewable_fields
 from fiftyone_mobilesam.review.records import Change, MaskRef, MaskUnderReview
+from fiftyone_mobilesam.review.retry import retry
 from mobilesam import ConflictError, FieldError, MobileSamError
 
 UNDO_STEPS = 50

@@ -134,8 +134,7 @@ class UndoRun(foo.Operator):
             f"The masks and scores that the run put into {field!r} are removed, and its boxes put back. "
             "Masks that were there before it do not come back."
             if call_of(config).get("in_place")
-            else f"The labels that the run put into {field!r} are deleted. "
-            "Labels that it replaced do not come back."
+            else f"The labels that the run put into {field!r} are deleted. Labels that it replaced do not come back."
         )
         inputs.view("what", types.Warning(label=what))
         return types.Property(inputs, view=view)

@@ -12,8 +12,8 @@ from fiftyone import operators as foo
 from fiftyone.operators import types
 
 from fiftyone_mobilesam.app import annotation_files as annotation
-from fiftyone_mobilesam.fields import label_fields
 from fiftyone_mobilesam.app._names import ICON, PLUGIN, uri
+from fiftyone_mobilesam.fields import label_fields
 from mobilesam import MobileSamError
 
 NEW_FIELD = "annotations"

@@ -13,8 +13,8 @@ from fiftyone_mobilesam.export.coco import write_coco
 from fiftyone_mobilesam.export.masks import UNNAMED, exported_images
 from fiftyone_mobilesam.export.yolo import write_yolo
 from fiftyone_mobilesam.fields import label_fields, labels_path
-from fiftyone_mobilesam.polygon_loss import PolygonLoss
 from fiftyone_mobilesam.options import check_choice
+from fiftyone_mobilesam.polygon_loss import PolygonLoss
 from mobilesam import FieldError
 from mobilesam.files import replacing
 

@@ -116,8 +116,8 @@ def _to_do(source: CocoSource, sink: CocoSink, report: Report) -> list[int]:
     pending = []
     for ordinal in range(source.coco.images):
         item = source.item(ordinal)
-        if item.prompts and item.failure is not None:
-            report.book(failed(item, item.failure))
+        if item.prompts and item.missing is not None:
+            report.book(failed(item, item.missing))
         elif sink.is_pending(item):
             pending.append(ordinal)
         else:

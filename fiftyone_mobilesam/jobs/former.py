@@ -1,4 +1,4 @@
-"""Names that versions before 0.2 gave to what labels are made from. They are accepted, so that nobody's work is redone."""
+"""Names that versions before 0.2 gave to what labels are made from: accepted, so that nobody's work is redone."""
 
 from dataclasses import asdict
 from typing import Any

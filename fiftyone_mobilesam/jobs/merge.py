@@ -58,7 +58,9 @@ def merge_into_dataset(
 
     of_masks = [field.name for field in fields(MaskOptions)]
     if wrong := sorted(options.keys() & {*of_masks, "everything", "merge", "on_error"}):
-        raise TypeError(f"{', '.join(wrong)} must be left out of a merge, or given to label_manifest, which makes masks.")
+        raise TypeError(
+            f"{', '.join(wrong)} must be left out of a merge, or given to label_manifest, which makes masks."
+        )
     shards, note = Shards(out), read_note(out)
     parsed = Options.parse(**options, **{name: note[name] for name in of_masks if name in note})
     check_samples(samples, parsed)

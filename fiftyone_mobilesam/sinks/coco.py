@@ -65,8 +65,8 @@ class CocoSink:
         for ordinal in range(coco.images):
             item = source.item(ordinal)
             entries, made_from = journal.entries(item.key), journal.fingerprint(item.key)
-            if item.failure is not None:
-                failures[ordinal] = item.failure
+            if item.missing is not None:
+                failures[ordinal] = item.missing
             elif made_from not in (FAILED, item.fingerprint):
                 failures[ordinal] = "image must stay the same during a run, got one that changed. Run the job again."
             else:

@@ -25,13 +25,13 @@ class CocoItem(Item):
     """An image of a COCO file.
 
     Attributes:
-        failure: why there is no such file.
+        missing: why there is no such file, or None.
         positions: of its annotations in the COCO file.
         fingerprint: of all that its records depend on.
         prompt_keys: of what the record of each prompt depends on.
     """
 
-    failure: str | None
+    missing: str | None
     positions: np.ndarray
     fingerprint: str
     prompt_keys: list[str]
@@ -63,7 +63,7 @@ class CocoSource:
             size=(record.get("width"), record.get("height")),
             prompts=prompts,
             prompt_ids=[annotation.get("id") for annotation in annotations],
-            failure=failure if record else NO_SUCH_IMAGE,
+            missing=failure if record else NO_SUCH_IMAGE,
             positions=positions,
             fingerprint=digest([made_from, prompts]),
             prompt_keys=[digest([made_from, prompt]) for prompt in prompts],

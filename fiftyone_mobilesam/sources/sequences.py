@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 from fiftyone.core.media import GROUP, VIDEO
 

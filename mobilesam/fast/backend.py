@@ -27,6 +27,18 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
 
 
+def resolve_precision(precision: str, device: str | torch.device | None = None) -> str:
+    """Return what a precision comes to on a device, "fp32" or "bf16".
+
+    Raises:
+        ValueError: another precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return "bf16" if precision != "fp32" and multiplies_bfloat16(device) else "fp32"
+
+
 class Backend:
     """Runs the encoder and the decoder of a `Sam`.
 
@@ -40,8 +52,7 @@ class Backend:
     """
 
     def __init__(self, sam: Sam, *, fast: bool = False, precision: str = "fp32"):
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+        resolve_precision(precision, sam.device)  # checks it
         self.sam = sam
         self.fast = fast or precision != "fp32"
         self.precision = precision
@@ -52,9 +63,7 @@ class Backend:
     @property
     def dtype(self) -> torch.dtype:
         """Of the large products, on the device the model is on now."""
-        if self.precision == "fp32":
-            return torch.float32
-        if multiplies_bfloat16(self.sam.device):
+        if resolve_precision(self.precision, self.sam.device) == "bf16":
             return torch.bfloat16
         if self.precision == "bf16":
             warnings.warn(f"{self.sam.device} does not multiply bfloat16; float32 is used, it is faster.", stacklevel=2)

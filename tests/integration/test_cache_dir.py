@@ -13,7 +13,7 @@ def test_a_second_run_encodes_nothing(make_dataset, tmp_path, monkeypatch):
     second = fom.load_model(device="cpu", cache_dir=tmp_path / "cache")
     monkeypatch.delattr(second.predictor.backend.__class__, "encode_image")
     dataset.apply_model(second, label_field="masks_b", prompt_field="b")
-    assert not second.last_run.failed
+    assert not second.last_run.failures
     [mask] = dataset.first().masks_b.detections
     assert iou(full_mask(mask), ellipse_mask(*RIGHT)) > 0.97
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import fiftyone as fo
 import numpy as np
 import pytest
+from fiftyone_mobilesam.cluster.actors import Worker, read, read_shards
+from fiftyone_mobilesam.segmenter import Segmenter
 from PIL import Image
 from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, keypoints
 
@@ -22,9 +24,7 @@ from fiftyone_mobilesam.cluster import (
     write_coco_manifest,
     write_manifest,
 )
-from fiftyone_mobilesam.cluster.actors import Worker, read, read_shards
 from fiftyone_mobilesam.review import Review
-from fiftyone_mobilesam.segmenter import Segmenter
 from mobilesam import FieldError
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mobilesam[ray]'")

@@ -9,10 +9,10 @@ import fiftyone as fo
 import numpy as np
 import pytest
 import torch.multiprocessing
+from fiftyone_mobilesam.zoo import ImageLoader
 from PIL import Image
 from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, ellipse_mask, full_mask, iou, keypoints
 
-from fiftyone_mobilesam.loading import ImageLoader
 from mobilesam import ImageError, PromptError
 
 GOOD = ellipse_box(*LEFT)
@@ -80,13 +80,13 @@ def check_everything_bad(model, dataset, broken_files):
     assert [mask.mask is None for mask in one_good.masks.detections] == [True] * len(BAD_BOXES) + [False]
 
     report = model.last_run
-    assert report.done == [first.id, all_bad.id, one_good.id, last.id]
-    assert report.empty == [no_field.id, no_prompts.id]
-    assert [failure.filepath for failure in report.failed_samples] == broken_files
-    assert [failure.sample_id for failure in report.failed_samples] == [sample.id for sample in unreadable]
-    assert len(report.failed_prompts) == 2 * len(BAD_BOXES)
-    assert all(failure.reason for failure in report.failed)
-    assert report.masks == 3
+    of_images = [failure for failure in report.failures if failure.prompt_id is None]
+    assert (report.total, report.done, report.empty, report.failed, report.masks) == (10, 6, 2, len(broken_files), 3)
+    assert [failure.filepath for failure in of_images] == broken_files
+    assert [failure.sample_id for failure in of_images] == [sample.id for sample in unreadable]
+    assert len(report.failures) - len(of_images) == report.failed_prompts == 2 * len(BAD_BOXES)
+    assert all(failure.reason for failure in report.failures)
+    assert (report.state, report.ok) == ("finished", False)
 
 
 def test_all_at_once_without_workers(model, make_dataset, broken_files):
@@ -111,9 +111,9 @@ def test_the_run_ends_with_one_summary(model, make_dataset, broken_files):
     [record] = lines
     text = record.getMessage()
     assert record.levelno == logging.WARNING
-    assert "3 masks in 4 samples, 2 samples without prompts, 12 prompts without a mask, 4 samples failed" in text
+    assert "3 masks in 6 images, 2 images without prompts, 12 prompts without a mask, 4 images failed" in text
     assert "truncated.jpg" in text
-    assert "more in `failed` of this report" in text
+    assert "`failures` of this report has them, of apply_model model.last_run" in text
 
 
 def test_bad_keypoints_keep_their_records(model, make_dataset):
@@ -170,7 +170,7 @@ def test_an_image_the_model_fails_on_costs_only_itself(model, make_dataset, monk
     Image.new("RGB", (100, 100)).save(victim.filepath)
     dataset.apply_model(model, label_field="masks", prompt_field="detections", batch_size=3, num_workers=0)
     assert [sample.masks is None for sample in dataset] == [False, True, False]
-    [failure] = model.last_run.failed
+    [failure] = model.last_run.failures
     assert (failure.sample_id, failure.prompt_id) == (victim.id, None)
     assert "out of memory" in failure.reason
 
@@ -217,4 +217,4 @@ def test_a_file_without_permission_is_a_failure(model, make_dataset):
     dataset = make_dataset({"detections": detections(GOOD)})
     os.chmod(dataset.first().filepath, 0)
     dataset.apply_model(model, label_field="masks", prompt_field="detections", num_workers=0)
-    assert len(model.last_run.failed_samples) == 1
+    assert model.last_run.failed == 1

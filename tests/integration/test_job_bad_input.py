@@ -63,7 +63,7 @@ def test_bad_images_cost_themselves(make_dataset, tmp_path, workers):
     samples = [{"filepath": str(tmp_path / "bad" / name), "detections": detections([0, 0, 1, 1])} for name in expected]
     dataset = make_dataset(*samples)
     report = label(dataset, max_pixels=1_000_000, workers=workers)
-    reasons = {Path(failure.filepath).name: failure.reason for failure in report.failed}
+    reasons = {Path(failure.filepath).name: failure.reason for failure in report.failures}
     assert set(reasons) == {name for name, reason in expected.items() if reason}
     assert all(expected[name] in reason for name, reason in reasons.items()), reasons
     done = {Path(s.filepath).name for s in dataset if s["masks"] is not None}
@@ -81,7 +81,7 @@ def test_an_image_behind_a_locked_folder(make_dataset, tmp_path):
     Image.fromarray(draw_scene([LEFT])).save(locked / "a.png")
     locked.chmod(0)
     report = label(make_dataset({"filepath": str(locked / "a.png"), "detections": detections(BOXES[0])}))
-    assert "Permission denied" in report.failed[0].reason
+    assert "Permission denied" in report.failures[0].reason
 
 
 def test_bad_boxes_have_a_record_with_a_reason(make_dataset):
@@ -108,11 +108,11 @@ def test_5000_prompts_in_an_image(make_dataset):
 
 
 def test_labels_too_large_for_a_document_are_a_failure(make_dataset, monkeypatch):
-    monkeypatch.setattr("fiftyone_mobilesam.jobs.writer.MAX_DOCUMENT_BYTES", 2000)
+    monkeypatch.setattr("fiftyone_mobilesam.sinks.dataset.MAX_DOCUMENT_BYTES", 2000)
     dataset = make_dataset({"detections": detections(*[BOXES[0]] * 20)}, {"detections": detections(BOXES[0])})
     report = label(dataset)
     assert counts(report) == (1, 0, 1)
-    assert "output_dir" in report.failed[0].reason
+    assert "output_dir" in report.failures[0].reason
 
 
 def test_documents_the_database_refuses_are_failures(make_dataset):
@@ -122,7 +122,7 @@ def test_documents_the_database_refuses_are_failures(make_dataset):
     dataset = make_dataset({"detections": boxes, "ballast": "x" * 9 * 2**20}, {"detections": detections(BOXES[0])})
     report = label(dataset)
     assert counts(report) == (1, 0, 1)
-    assert "Resulting document after update is larger" in report.failed[0].reason or "BSON" in report.failed[0].reason
+    assert "Resulting document after update is larger" in report.failures[0].reason or "BSON" in report.failures[0].reason
 
 
 def test_a_pickle_that_wants_to_run_code_is_refused(pair, tmp_path):

@@ -287,5 +287,5 @@ def test_two_workers_write_the_same_as_one_process(make_dataset):
     label(dataset)
     one = raw(dataset)
     dataset.delete_sample_field("masks")
-    assert counts(label(dataset, workers=2, devices=["cpu"])) == (5, 0, 0)
+    assert counts(label(dataset, workers=2, device=["cpu"])) == (5, 0, 0)
     assert raw(dataset) == one

@@ -63,7 +63,7 @@ def annotations_of(path):
 @pytest.mark.parametrize("kind", ["coco", "coco-polygons"])
 def test_pycocotools_reads_the_same_masks(dataset, tmp_path, kind):
     report = fom.export_masks(dataset, "masks", tmp_path / "out.json", format=kind)
-    assert (report.images, report.labels, report.masks, report.failed, report.ok) == (3, 10, 7, 3, False)
+    assert (report.done, report.prompts, report.masks, report.failed_prompts, report.ok) == (3, 10, 7, 3, False)
     coco = COCO(str(tmp_path / "out.json"))
     made = list(coco.anns.values())
     assert [a["id"] for a in made] == list(range(1, 11))
@@ -111,7 +111,7 @@ def drawn(folder, image):
 def test_yolo_joins_and_fills_and_says_so(dataset, tmp_path):
     fom.export_masks(dataset, "masks", tmp_path / "out", format="yolo")
     report = fom.export_masks(dataset, "masks", tmp_path / "out", format="yolo")  # replaces the first
-    assert (report.labels, report.masks, report.failed) == (10, 7, 3)
+    assert (report.prompts, report.masks, report.failed_prompts) == (10, 7, 3)
     files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt"))
     assert len(files) == 3
     assert all(path.is_file() for path in (tmp_path / "out" / "images").rglob("*.png"))

@@ -6,8 +6,8 @@ import pytest
 from fiftyone import ViewField as F
 from scenes import LEFT, RIGHT, detections, ellipse_box, ellipse_mask, full_mask, iou
 
-from fiftyone_mobilesam.review.retry import RETRIES, retry
 from fiftyone_mobilesam.review import Review, reviewable_fields
+from fiftyone_mobilesam.review.retry import RETRIES, retry
 from mobilesam import ConflictError, FieldError, PromptError
 
 BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
