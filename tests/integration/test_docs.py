@@ -2,9 +2,9 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
+import cv2
 import fiftyone as fo
 import pytest
 from doc_pages import PAGES, ROOT, blocks
@@ -92,19 +92,18 @@ def true_masks(ellipses) -> fo.Detections:
 
 @pytest.fixture
 def videos(tmp_path, make_dataset):
-    """`videos` of the examples: three frames, a box in the first."""
-    if not shutil.which("ffmpeg"):
-        pytest.skip("ffmpeg, with which FiftyOne reads videos, is missing")
-    for number in range(3):
-        Image.fromarray(draw_scene(ELLIPSES)).save(tmp_path / f"frame-{number}.png")
-    path = tmp_path / "video.mp4"
-    command = ["ffmpeg", "-loglevel", "error", "-framerate", "5", "-i", str(tmp_path / "frame-%d.png")]
-    subprocess.run([*command, "-pix_fmt", "yuv420p", str(path)], check=True)
+    """`videos` of the examples: one of three frames, with a box in the first. Jobs read it without ffmpeg."""
+    path, frames = tmp_path / "video.avi", 3
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5.0, SIZE)
+    for _ in range(frames):
+        writer.write(draw_scene(ELLIPSES)[..., ::-1])
+    writer.release()
     made = make_dataset()
-    sample = fo.Sample(filepath=str(path))
-    sample.frames[1] = fo.Frame(detections=detections(ellipse_box(*LEFT)))
+    sample = fo.Sample(filepath=str(path), metadata=fo.VideoMetadata(total_frame_count=frames))
+    for number in range(1, frames + 1):
+        sample.frames[number] = fo.Frame()
+    sample.frames[1]["detections"] = detections(ellipse_box(*LEFT))
     made.add_sample(sample)
-    made.ensure_frames()
     return made
 
 
