@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import mobilesam.base_predictor
 import mobilesam.fast.products
-import mobilesam.predictor
 from mobilesam import Sam, SamPredictor, make_prompts
 from mobilesam.fast.decoder import FastDecoder
 from mobilesam.geometry import snap_outward
@@ -59,7 +59,7 @@ def clock(spent: dict[str, float], name: str) -> Iterator[None]:
 @contextmanager
 def timed_masks(spent: dict[str, float]) -> Iterator[None]:
     """Time the upscaling and cutting of masks, which `predict_batch` does between decoded chunks."""
-    originals = {name: getattr(mobilesam.predictor, name) for name in ("upscale_logits", "crop_mask")}
+    originals = {name: getattr(mobilesam.base_predictor, name) for name in ("upscale_logits", "crop_mask")}
 
     def timed(function: Callable) -> Callable:
         def run(*args, **kwargs):
@@ -69,10 +69,10 @@ def timed_masks(spent: dict[str, float]) -> Iterator[None]:
         return run
 
     for name, function in originals.items():
-        setattr(mobilesam.predictor, name, timed(function))
+        setattr(mobilesam.base_predictor, name, timed(function))
     yield
     for name, function in originals.items():
-        setattr(mobilesam.predictor, name, function)
+        setattr(mobilesam.base_predictor, name, function)
 
 
 def boxes_of(count: int, hw: tuple[int, int], share: float = 0.05) -> np.ndarray:

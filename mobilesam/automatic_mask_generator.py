@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from mobilesam.fast.products import linear
-from mobilesam.geometry import Region, tight_region
+from mobilesam.geometry import Region, tight_region, whole_region
 from mobilesam.geometry import rle as run_lengths
-from mobilesam.geometry.masks import MaskCrop, crop_mask, region_above, tile_for, upscale_logits
+from mobilesam.geometry.masks import MaskCrop, crop_mask, region_above, tile_for
 from mobilesam.images import to_rgb
 from mobilesam.modeling import Sam
 from mobilesam.predictor import ImageEmbedding, SamPredictor
@@ -192,8 +191,7 @@ class SamAutomaticMaskGenerator:
         check_inside(prompts, image.shape[:2])
         if not prompts:
             return []
-        height, width = image.shape[:2]
-        whole = 0, 0, width, height
+        whole = whole_region(image.shape[:2])
         [embedding] = self.predictor.encode_images([image])
         masks = self._masks(prompts, embedding, multimask_output=False)
         found = [_candidate(crop, [], whole, image.shape[:2]) for _, crop in masks]
@@ -201,7 +199,6 @@ class SamAutomaticMaskGenerator:
 
     def _find_in_crop(self, image: np.ndarray, crop_box: Region, grid: np.ndarray) -> list[Candidate]:
         """Find masks in a crop from a grid of points: good, stable, not cut off by the crop, each once."""
-        height, width = image.shape[:2]
         x0, y0, x1, y1 = crop_box
         [embedding] = self.predictor.encode_images([image[y0:y1, x0:x1]])
         points = grid * [x1 - x0, y1 - y0]
@@ -215,9 +212,9 @@ class SamAutomaticMaskGenerator:
         found = []
         for index, crop in masks:
             box = torch.tensor([_last_inclusive(crop.region)])
-            if not is_box_near_crop_edge(box, crop_box, [0, 0, width, height]):
+            if not is_box_near_crop_edge(box, crop_box, whole_region(image.shape[:2])):
                 point = (points[index] + [x0, y0]).tolist()
-                found.append(_candidate(crop, [point], crop_box, (height, width)))
+                found.append(_candidate(crop, [point], crop_box, image.shape[:2]))
         return _without_duplicates(found, [c.predicted_iou for c in found], self.box_nms_thresh)
 
     def _masks(
@@ -251,7 +248,7 @@ class SamAutomaticMaskGenerator:
         row0, column0, row1, column1 = tile = tile_for(matrices, region)
         part = low_res_logits[4 * row0 : 4 * row1, 4 * column0 : 4 * column1]
         return crop_mask(
-            upscale_logits(part, matrices, region, tile, linear=linear),
+            self.predictor._upscale(part, matrices, region, tile),
             region,
             mask_threshold=threshold,
             iou_prediction=iou_prediction,

@@ -144,7 +144,7 @@ def crop_mask(
     stability_offset: float = 1.0,
 ) -> MaskCrop:
     """Cut (h, w) logits of a region at the threshold and keep the tight crop."""
-    mask = _to_array(logits > mask_threshold)
+    mask = to_numpy(logits > mask_threshold)
     x0, y0, x1, y1 = tight_region(mask)
     tight = (x0 + region[0], y0 + region[1], x1 + region[0], y1 + region[1]) if x1 else (0, 0, 0, 0)
     return MaskCrop(
@@ -152,7 +152,7 @@ def crop_mask(
         mask=mask[y0:y1, x0:x1].copy(),
         iou_prediction=iou_prediction,
         stability_score=float(stability_score(logits, mask_threshold=mask_threshold, offset=stability_offset)),
-        low_res_logits=None if low_res_logits is None else _to_array(low_res_logits).astype(np.float32, copy=False),
+        low_res_logits=None if low_res_logits is None else to_numpy(low_res_logits).astype(np.float32, copy=False),
     )
 
 
@@ -165,5 +165,6 @@ def _count(mask: Tensor | np.ndarray) -> Tensor | np.ndarray:
     return mask.sum((-1, -2), dtype=torch.int32)  # a third of the time of int64
 
 
-def _to_array(values: Tensor | np.ndarray) -> np.ndarray:
-    return values.cpu().numpy() if hasattr(values, "cpu") else values
+def to_numpy(values: Tensor | np.ndarray) -> np.ndarray:
+    """Return a tensor, on whichever device, as an array; anything else as it is."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
