@@ -26,14 +26,8 @@ KEYS = {
     "bboxes": "--box",
     "points": "--point",
     "labels": "--label",
-    "model": "--model",
-    "device": "--device",
-    "format": "--format",
-    "precision": "--precision",
     "data": "--coco",
-    "images": "--images",
-    "prompts": "--prompts",
-    "limit": "--limit",
+    **{name: f"--{name}" for name in ("model", "device", "format", "precision", "images", "prompts", "limit")},
 }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mobilesam.geometry.masks import to_numpy
 from mobilesam.geometry.polygons import contours
 
 Array = Tensor | np.ndarray
@@ -133,8 +134,3 @@ def as_rows(index: Any) -> Any:
         return [operator.index(index)]
     except TypeError:
         return index
-
-
-def to_numpy(data: Array) -> np.ndarray:
-    """Return a tensor or array as an array."""
-    return data if isinstance(data, np.ndarray) else data.detach().cpu().numpy()

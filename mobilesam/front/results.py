@@ -10,8 +10,9 @@ import numpy as np
 
 from mobilesam.errors import ImageError
 from mobilesam.front.drawing import draw
-from mobilesam.front.result_items import Boxes, Masks, as_rows, to_numpy
+from mobilesam.front.result_items import Boxes, Masks, as_rows
 from mobilesam.geometry import rle as run_lengths
+from mobilesam.geometry.masks import to_numpy
 from mobilesam.geometry.polygons import outline, parts
 from mobilesam.images import VIDEO_SUFFIXES
 from mobilesam.packages import require
@@ -61,7 +62,7 @@ class Results:
         rows = as_rows(index)
         logits = self.low_res_logits
         if logits is not None:
-            logits = logits[to_numpy(rows) if hasattr(rows, "detach") else rows]
+            logits = logits[to_numpy(rows)]
         return self._with(self.boxes[rows], self.masks[rows], logits)
 
     def __iter__(self) -> Iterator["Results"]:

@@ -156,6 +156,15 @@ def crop_mask(
     )
 
 
+def interior_point(mask: np.ndarray) -> tuple[float, float]:
+    """Return the centre (x, y) of the pixel of a (H, W) bool mask that is farthest from its border."""
+    import cv2  # late: `mobilesam.runtime` does without
+
+    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
+    return float(x) + 0.5, float(y) + 0.5
+
+
 def _count(mask: Tensor | np.ndarray) -> Tensor | np.ndarray:
     """Count the pixels of (..., H, W) masks."""
     if isinstance(mask, np.ndarray):

@@ -35,13 +35,6 @@ def size_of(area: float) -> str:
     return "small" if area < SMALL else "medium" if area < LARGE else "large"
 
 
-def interior_point(mask: np.ndarray) -> tuple[float, float]:
-    """Return the centre (x, y) of the pixel of a mask that is farthest from its border."""
-    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    y, x = np.unravel_index(depth.argmax(), depth.shape)
-    return float(x) + 0.5, float(y) + 0.5
-
-
 def jittered(box: np.ndarray, share: float, rng: np.random.Generator, hw: tuple[int, int]) -> np.ndarray:
     """Move each edge of a box (4,) xyxy by up to a share of its side, within the image and at least a pixel apart."""
     sides = np.tile(box[2:] - box[:2], 2)

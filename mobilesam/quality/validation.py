@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import numpy as np
 
 from mobilesam.errors import AnnotationError, ImageError, MobileSamError
 from mobilesam.geometry import snap_outward
+from mobilesam.geometry.masks import interior_point
 from mobilesam.images import read_image
 from mobilesam.packages import require
 from mobilesam.predictor import SamPredictor
 from mobilesam.prompts import Prompt
-from mobilesam.quality.metrics import boundary_iou, calibration, interior_point, jittered, mask_iou, size_of
+from mobilesam.quality.metrics import boundary_iou, calibration, jittered, mask_iou, size_of
 
 PROMPTS = ("box", "point", "jitter")
 SIZES = ("small", "medium", "large")
@@ -179,7 +181,7 @@ def _load(path: str | Path) -> Any:
     try:
         truth.dataset = json.loads(Path(path).read_text(encoding="utf-8"))
         truth.dataset["images"], truth.dataset["annotations"], truth.dataset["categories"]
-        with _silence():
+        with redirect_stdout(StringIO()):
             truth.createIndex()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AnnotationError(
@@ -193,10 +195,7 @@ def _with_objects(truth: Any, limit: int | None) -> Iterator[tuple[dict, list[di
         (record, truth.loadAnns(truth.getAnnIds(record["id"], iscrowd=False)))
         for record in truth.loadImgs(truth.getImgIds())
     )
-    for number, pair in enumerate(pair for pair in records if pair[1]):
-        if limit is not None and number >= limit:
-            return
-        yield pair
+    return islice((pair for pair in records if pair[1]), limit)
 
 
 def _case(
@@ -252,7 +251,7 @@ def _average_precision(truth: Any, detections: list[dict], annotations: list[dic
     from pycocotools.cocoeval import COCOeval
 
     truth.dataset = {"info": {}, **truth.dataset, "annotations": annotations}
-    with _silence():
+    with redirect_stdout(StringIO()):
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(detections), "segm")
         evaluation.params.imgIds = sorted({annotation["image_id"] for annotation in annotations})
@@ -260,7 +259,3 @@ def _average_precision(truth: Any, detections: list[dict], annotations: list[dic
         evaluation.accumulate()
         evaluation.summarize()
     return {name: float(value) for name, value in zip(("AP", "AP50", "AP75"), evaluation.stats[:3], strict=True)}
-
-
-def _silence() -> Any:
-    return redirect_stdout(StringIO())

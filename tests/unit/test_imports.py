@@ -15,7 +15,7 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "packages": set(),
-    "prompts": set(),
+    "prompts": {"geometry"},
     "modeling": set(),
     "geometry": set(),
     "images": set(),
