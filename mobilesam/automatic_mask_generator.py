@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from mobilesam.geometry import Region, tight_region, whole_region
+from mobilesam.geometry import MaskCrop, Region, tight_region, whole_region
 from mobilesam.geometry import rle as run_lengths
-from mobilesam.geometry.masks import MaskCrop, crop_mask, region_above, tile_for
+from mobilesam.geometry.masks import region_above, tile_for
 from mobilesam.images import to_rgb
 from mobilesam.modeling import Sam
 from mobilesam.predictor import ImageEmbedding, SamPredictor
-from mobilesam.prompts import Prompt, check_inside, make_prompts
+from mobilesam.prompts import Prompt, check_inside, detector_boxes, make_prompts
 from mobilesam.utils.amg import (
     batch_iterator,
     build_all_layer_point_grids,
@@ -159,12 +159,10 @@ class SamAutomaticMaskGenerator:
     def generate_crops(self, image: np.ndarray, *, boxes: Any = None) -> list[MaskCrop]:
         """Do what `generate` does, and return each mask as its tight crop."""
         crops = []
-        for candidate in self._find(image, boxes):
-            mask = run_lengths.decode(candidate.rle)
+        for found in self._find(image, boxes):
+            mask = run_lengths.decode(found.rle)
             x0, y0, x1, y1 = region = tight_region(mask)
-            crops.append(
-                MaskCrop(region, mask[y0:y1, x0:x1].copy(), candidate.predicted_iou, candidate.stability_score)
-            )
+            crops.append(MaskCrop(region, mask[y0:y1, x0:x1].copy(), found.predicted_iou, found.stability_score))
         return crops
 
     @torch.no_grad()
@@ -187,7 +185,8 @@ class SamAutomaticMaskGenerator:
 
     def _find_in_boxes(self, image: np.ndarray, boxes: Any) -> list[Candidate]:
         """Find one mask a box."""
-        prompts = make_prompts(boxes=getattr(getattr(boxes, "boxes", boxes), "xyxy", boxes))
+        found = detector_boxes(boxes)
+        prompts = make_prompts(boxes=boxes if found is None else found)
         check_inside(prompts, image.shape[:2])
         if not prompts:
             return []
@@ -247,14 +246,7 @@ class SamAutomaticMaskGenerator:
         region = region_above(low_res_logits, matrices, threshold - abs(offset))
         row0, column0, row1, column1 = tile = tile_for(matrices, region)
         part = low_res_logits[4 * row0 : 4 * row1, 4 * column0 : 4 * column1]
-        return crop_mask(
-            self.predictor._upscale(part, matrices, region, tile),
-            region,
-            mask_threshold=threshold,
-            iou_prediction=iou_prediction,
-            low_res_logits=None,
-            stability_offset=offset,
-        )
+        return self.predictor._cut(part, iou_prediction, matrices, region=region, tile=tile, stability_offset=offset)
 
     def _clean(self, candidate: Candidate) -> Candidate:
         """Fill small holes and remove small islands; the candidate itself if there are none."""

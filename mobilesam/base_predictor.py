@@ -144,16 +144,8 @@ class BasePredictor:
             decoded = decode([prompts[i] for i in chunk], [tiles[i] for i in chunk], multimask)
             for index, tile, logits, iou_predictions in zip(chunk, *decoded, strict=True):
                 keep = [int(iou_predictions.argmax())] if best_only else range(len(logits))
-                results[index] = [
-                    crop_mask(
-                        self._upscale(logits[i], matrices, regions[index], tile),
-                        regions[index],
-                        mask_threshold=self._mask_threshold,
-                        iou_prediction=float(iou_predictions[i]),
-                        low_res_logits=logits[i] if return_low_res_logits else None,
-                    )
-                    for i in keep
-                ]
+                place = {"region": regions[index], "tile": tile, "keep_logits": return_low_res_logits}
+                results[index] = [self._cut(logits[i], float(iou_predictions[i]), matrices, **place) for i in keep]
         return results
 
     def _tile(self, matrices: tuple[Values, Values], region: Region) -> Tile:
@@ -165,10 +157,40 @@ class BasePredictor:
     ) -> Values:
         return upscale_logits(logits, matrices, region, tile, linear=self._linear)
 
-    def _mask_logits(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        """Stack the mask inputs of prompts as low-res logits, (B, 1, 256, 256)."""
+    def _cut(
+        self,
+        logits: Values,
+        iou_prediction: float,
+        matrices: tuple[Values, Values],
+        *,
+        region: Region,
+        tile: Tile,
+        keep_logits: bool = False,
+        stability_offset: float = 1.0,
+    ) -> MaskCrop:
+        """Upscale the logits (h, w) of a tile in a region, and keep the tight crop of the mask."""
+        return crop_mask(
+            self._upscale(logits, matrices, region, tile),
+            region,
+            mask_threshold=self._mask_threshold,
+            iou_prediction=iou_prediction,
+            low_res_logits=logits if keep_logits else None,
+            stability_offset=stability_offset,
+        )
+
+    def _stack(self, prompts: Sequence[Prompt], image: ImageEmbedding) -> tuple[np.ndarray | None, ...]:
+        """Stack prompts of one structure in the input frame: points, labels, boxes, mask inputs; None for no such."""
+        coords, labels, boxes = (
+            None if getattr(prompts[0], name) is None else np.stack([getattr(prompt, name) for prompt in prompts])
+            for name in ("point_coords", "point_labels", "box")
+        )
+        coords = None if coords is None else self.transform.apply_coords(coords, image.original_hw)
+        boxes = None if boxes is None else self.transform.apply_boxes(boxes, image.original_hw)
+        if prompts[0].mask_input is None:
+            return coords, labels, boxes, None
         masks = [prompt.mask_input for prompt in prompts]
-        return np.stack([self.transform.apply_mask(mask) if mask.dtype == bool else mask for mask in masks])
+        masks = np.stack([self.transform.apply_mask(mask) if mask.dtype == bool else mask for mask in masks])
+        return coords, labels, boxes, masks
 
     def _require_image(self) -> ImageEmbedding:
         if self._image is None:

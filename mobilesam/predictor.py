@@ -186,19 +186,10 @@ class SamPredictor(BasePredictor):
         return run
 
     def _embed(self, prompts: Sequence[Prompt], image: ImageEmbedding) -> tuple[Tensor, Tensor]:
-        """Stack prompts of one structure, map them to the input frame and encode them."""
-        has_box, num_points, has_mask = prompts[0].structure
-        points = boxes = masks = None
-        if num_points:
-            coords = np.stack([prompt.point_coords for prompt in prompts])
-            coords = self.transform.apply_coords(coords, image.original_hw)
-            labels = np.stack([prompt.point_labels for prompt in prompts])
-            points = self._tensor(coords), torch.as_tensor(labels, device=self.device)
-        if has_box:
-            boxes = np.stack([prompt.box for prompt in prompts])
-            boxes = self._tensor(self.transform.apply_boxes(boxes, image.original_hw))
-        if has_mask:
-            masks = self._tensor(self._mask_logits(prompts))
+        """Encode prompts of one structure."""
+        coords, labels, boxes, masks = self._stack(prompts, image)
+        points = None if coords is None else (self._tensor(coords), torch.as_tensor(labels, device=self.device))
+        boxes, masks = (None if array is None else self._tensor(array) for array in (boxes, masks))
         return self.model.encode_prompts(points, boxes, masks)
 
     def _tensor(self, array: np.ndarray) -> Tensor:

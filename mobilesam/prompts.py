@@ -81,12 +81,13 @@ class Prompt:
             )
 
 
+def detector_boxes(values: Any) -> Any:
+    """Return the `xyxy` of a detector's result, or of its `boxes`; None for anything else."""
+    return getattr(getattr(values, "boxes", values), "xyxy", None)
+
+
 def make_prompts(
-    *,
-    boxes: Any = None,
-    point_coords: Any = None,
-    point_labels: Any = None,
-    mask_inputs: Any = None,
+    *, boxes: Any = None, point_coords: Any = None, point_labels: Any = None, mask_inputs: Any = None
 ) -> list[Prompt]:
     """Make one prompt an object from batched arrays or (ragged) lists.
 
@@ -102,12 +103,7 @@ def make_prompts(
     Raises:
         PromptError: an object's prompt is wrong (its index is named), or the lengths differ.
     """
-    columns = {
-        "box": boxes,
-        "point_coords": point_coords,
-        "point_labels": point_labels,
-        "mask_input": mask_inputs,
-    }
+    columns = {"box": boxes, "point_coords": point_coords, "point_labels": point_labels, "mask_input": mask_inputs}
     columns = {name: list(values) for name, values in columns.items() if values is not None}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:

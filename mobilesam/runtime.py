@@ -61,31 +61,26 @@ class OnnxPredictor(BasePredictor):
     def _decode_plainly(
         self, prompts: Sequence[Prompt], image: ImageEmbedding, multimask_output: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        coords, labels = zip(*(self._points(prompt, image) for prompt in prompts), strict=True)
-        has_mask = prompts[0].mask_input is not None
-        masks = self._mask_logits(prompts) if has_mask else np.zeros((1, 1, LOW_RES, LOW_RES), np.float32)
+        coords, labels, boxes, masks = self._stack(prompts, image)
+        if coords is None:
+            coords, labels = np.zeros((len(prompts), 0, 2)), np.zeros((len(prompts), 0))
+        # To the graph a box is two points, and points without a box end in one that is none.
+        more, kinds = (np.zeros((len(prompts), 1, 2)), [-1]) if boxes is None else (boxes.reshape(-1, 2, 2), [2, 3])
+        if boxes is not None or coords.size:
+            coords = np.concatenate([coords, more], axis=1)
+            labels = np.concatenate([labels, np.tile(kinds, (len(prompts), 1))], axis=1)
+        has_mask = masks is not None
+        masks = masks if has_mask else np.zeros((1, 1, LOW_RES, LOW_RES), np.float32)
         feed = {
             "image_embeddings": image.features,
-            "point_coords": np.stack(coords).astype(np.float32),
-            "point_labels": np.stack(labels).astype(np.float32),
+            "point_coords": coords.astype(np.float32),
+            "point_labels": labels.astype(np.float32),
             "mask_input": masks,
             "has_mask_input": np.full(len(masks), has_mask, np.float32),
         }
         logits, iou_predictions = self._decoder_session.run(None, feed)
         wanted = slice(1, None) if multimask_output else slice(0, 1)
         return logits[:, wanted], iou_predictions[:, wanted]
-
-    def _points(self, prompt: Prompt, image: ImageEmbedding) -> tuple[np.ndarray, np.ndarray]:
-        """Write a prompt as points (N, 2) of the input frame and labels (N,), with its box or a padding point last."""
-        coords, labels = np.zeros((0, 2)), np.zeros(0)
-        if prompt.point_coords is not None:
-            coords, labels = self.transform.apply_coords(prompt.point_coords, image.original_hw), prompt.point_labels
-        if prompt.box is not None:
-            corners = self.transform.apply_boxes(prompt.box, image.original_hw).reshape(2, 2)
-            return np.concatenate([coords, corners]), np.concatenate([labels, [2, 3]])
-        if prompt.point_coords is not None:
-            return np.concatenate([coords, [[0, 0]]]), np.concatenate([labels, [-1]])
-        return coords, labels
 
 
 def _session(path: Path, providers: Sequence[str]) -> Any:

@@ -199,7 +199,7 @@ def _with_objects(truth: Any, limit: int | None) -> Iterator[tuple[dict, list[di
 
 
 def _case(
-    annotation: dict, truth: Any, hw: tuple[int, int], prompts: str, jitter: float, rng: np.random.Generator
+    annotation: dict, truth: Any, original_hw: tuple[int, int], prompts: str, jitter: float, rng: np.random.Generator
 ) -> Case:
     """Return an annotation, its mask, and the prompt and box made from them.
 
@@ -214,26 +214,28 @@ def _case(
         raise AnnotationError(
             f"segmentation must be polygons or run lengths, got none that can be read: {error!r}."
         ) from error
-    if true.shape != hw:
-        raise AnnotationError(f"The annotation is for an image of {true.shape}, the file has {hw} once it is upright.")
+    if true.shape != original_hw:
+        raise AnnotationError(
+            f"The annotation is for an image of {true.shape}, the file has {original_hw} once it is upright."
+        )
     if not true.any() or width <= 0 or height <= 0:
         raise AnnotationError("The annotation must have a bbox and a mask with pixels, got an empty one.")
     box = np.array([x, y, x + width, y + height], dtype=float)
     if prompts == "jitter":
-        box = jittered(box, jitter, rng, hw)
+        box = jittered(box, jitter, rng, original_hw)
     prompt = Prompt(point_coords=np.array([interior_point(true)])) if prompts == "point" else Prompt(box=box)
-    prompt.check_inside(hw)
+    prompt.check_inside(original_hw)
     return annotation, true, prompt, box
 
 
 def _predict(
-    predictor: SamPredictor, hw: tuple[int, int], cases: list[Case], clip: bool
+    predictor: SamPredictor, original_hw: tuple[int, int], cases: list[Case], clip: bool
 ) -> list[tuple[dict, np.ndarray, np.ndarray, float]]:
     """Return annotation, true mask, mask and predicted IoU of each object."""
-    regions = [snap_outward(box, original_hw=hw) if clip else None for *_, box in cases]
+    regions = [snap_outward(box, original_hw=original_hw) if clip else None for *_, box in cases]
     crops = predictor.predict_batch([prompt for _, _, prompt, _ in cases], regions=regions)
     return [
-        (annotation, true, crop.full(hw), crop.iou_prediction)
+        (annotation, true, crop.full(original_hw), crop.iou_prediction)
         for (annotation, true, *_), [crop] in zip(cases, crops, strict=True)
     ]
 

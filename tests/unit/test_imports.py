@@ -30,7 +30,7 @@ ALLOWED = {
     "utils": {"geometry", "modeling", "packages"},
     "automatic_mask_generator": {"geometry", "images", "modeling", "predictor", "prompts", "utils"},
     "propagation": {"geometry", "predictor", "prompts"},
-    "export": {"_version", "geometry", "modeling", "packages", "selftest", "utils", "weights"},
+    "export": {"_version", "files", "geometry", "modeling", "packages", "selftest", "utils", "weights"},
     "quality": {"geometry", "images", "packages", "predictor", "prompts"},
     "front": {
         "automatic_mask_generator",
