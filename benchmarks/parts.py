@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import mobilesam.base_predictor
 import mobilesam.fast.products
-import mobilesam.predictor
 from mobilesam import Sam, SamPredictor, make_prompts
 from mobilesam.fast.decoder import FastDecoder
 from mobilesam.geometry import snap_outward
@@ -59,7 +59,7 @@ def clock(spent: dict[str, float], name: str) -> Iterator[None]:
 @contextmanager
 def timed_masks(spent: dict[str, float]) -> Iterator[None]:
     """Time the upscaling and cutting of masks, which `predict_batch` does between decoded chunks."""
-    originals = {name: getattr(mobilesam.predictor, name) for name in ("upscale_logits", "crop_mask")}
+    originals = {name: getattr(mobilesam.base_predictor, name) for name in ("upscale_logits", "crop_mask")}
 
     def timed(function: Callable) -> Callable:
         def run(*args, **kwargs):
@@ -69,10 +69,10 @@ def timed_masks(spent: dict[str, float]) -> Iterator[None]:
         return run
 
     for name, function in originals.items():
-        setattr(mobilesam.predictor, name, timed(function))
+        setattr(mobilesam.base_predictor, name, timed(function))
     yield
     for name, function in originals.items():
-        setattr(mobilesam.predictor, name, function)
+        setattr(mobilesam.base_predictor, name, function)
 
 
 def boxes_of(count: int, hw: tuple[int, int], share: float = 0.05) -> np.ndarray:
@@ -137,7 +137,8 @@ def floors(sam: Sam) -> dict[str, float]:
     for count in (1, 9):
         with without_onednn(), FlopCounterMode(display=False) as decoder:
             fast = FastDecoder(sam)
-            fast.decode(fast.image_side(features), rest[:count], [(20, 20, 35, 35)] * count, multimask_output=False)
+            tokens, hyper, _ = fast.attend(fast.image_side(features), rest[:count], multimask_output=False)
+            fast.upscale(tokens, hyper, [(20, 20, 35, 35)] * count)
         whole.append(decoder.get_total_flops())
     result = {
         "GFLOP an image": (encoder.get_total_flops() + whole[0] - (whole[1] - whole[0]) / 8) / 1e9,

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from mobilesam.fast.products import linear
-from mobilesam.geometry import Region, tight_region
+from mobilesam.geometry import MaskCrop, Region, tight_region, whole_region
 from mobilesam.geometry import rle as run_lengths
-from mobilesam.geometry.masks import MaskCrop, crop_mask, region_above, tile_for, upscale_logits
+from mobilesam.geometry.masks import region_above, tile_for
 from mobilesam.images import to_rgb
 from mobilesam.modeling import Sam
 from mobilesam.predictor import ImageEmbedding, SamPredictor
-from mobilesam.prompts import Prompt, check_inside, make_prompts
+from mobilesam.prompts import Prompt, check_inside, detector_boxes, make_prompts
 from mobilesam.utils.amg import (
     batch_iterator,
     build_all_layer_point_grids,
@@ -160,12 +159,10 @@ class SamAutomaticMaskGenerator:
     def generate_crops(self, image: np.ndarray, *, boxes: Any = None) -> list[MaskCrop]:
         """Do what `generate` does, and return each mask as its tight crop."""
         crops = []
-        for candidate in self._find(image, boxes):
-            mask = run_lengths.decode(candidate.rle)
+        for found in self._find(image, boxes):
+            mask = run_lengths.decode(found.rle)
             x0, y0, x1, y1 = region = tight_region(mask)
-            crops.append(
-                MaskCrop(region, mask[y0:y1, x0:x1].copy(), candidate.predicted_iou, candidate.stability_score)
-            )
+            crops.append(MaskCrop(region, mask[y0:y1, x0:x1].copy(), found.predicted_iou, found.stability_score))
         return crops
 
     @torch.no_grad()
@@ -188,12 +185,12 @@ class SamAutomaticMaskGenerator:
 
     def _find_in_boxes(self, image: np.ndarray, boxes: Any) -> list[Candidate]:
         """Find one mask a box."""
-        prompts = make_prompts(boxes=getattr(getattr(boxes, "boxes", boxes), "xyxy", boxes))
+        found = detector_boxes(boxes)
+        prompts = make_prompts(boxes=boxes if found is None else found)
         check_inside(prompts, image.shape[:2])
         if not prompts:
             return []
-        height, width = image.shape[:2]
-        whole = 0, 0, width, height
+        whole = whole_region(image.shape[:2])
         [embedding] = self.predictor.encode_images([image])
         masks = self._masks(prompts, embedding, multimask_output=False)
         found = [_candidate(crop, [], whole, image.shape[:2]) for _, crop in masks]
@@ -201,7 +198,6 @@ class SamAutomaticMaskGenerator:
 
     def _find_in_crop(self, image: np.ndarray, crop_box: Region, grid: np.ndarray) -> list[Candidate]:
         """Find masks in a crop from a grid of points: good, stable, not cut off by the crop, each once."""
-        height, width = image.shape[:2]
         x0, y0, x1, y1 = crop_box
         [embedding] = self.predictor.encode_images([image[y0:y1, x0:x1]])
         points = grid * [x1 - x0, y1 - y0]
@@ -215,9 +211,9 @@ class SamAutomaticMaskGenerator:
         found = []
         for index, crop in masks:
             box = torch.tensor([_last_inclusive(crop.region)])
-            if not is_box_near_crop_edge(box, crop_box, [0, 0, width, height]):
+            if not is_box_near_crop_edge(box, crop_box, whole_region(image.shape[:2])):
                 point = (points[index] + [x0, y0]).tolist()
-                found.append(_candidate(crop, [point], crop_box, (height, width)))
+                found.append(_candidate(crop, [point], crop_box, image.shape[:2]))
         return _without_duplicates(found, [c.predicted_iou for c in found], self.box_nms_thresh)
 
     def _masks(
@@ -250,14 +246,7 @@ class SamAutomaticMaskGenerator:
         region = region_above(low_res_logits, matrices, threshold - abs(offset))
         row0, column0, row1, column1 = tile = tile_for(matrices, region)
         part = low_res_logits[4 * row0 : 4 * row1, 4 * column0 : 4 * column1]
-        return crop_mask(
-            upscale_logits(part, matrices, region, tile, linear=linear),
-            region,
-            mask_threshold=threshold,
-            iou_prediction=iou_prediction,
-            low_res_logits=None,
-            stability_offset=offset,
-        )
+        return self.predictor._cut(part, iou_prediction, matrices, region=region, tile=tile, stability_offset=offset)
 
     def _clean(self, candidate: Candidate) -> Candidate:
         """Fill small holes and remove small islands; the candidate itself if there are none."""

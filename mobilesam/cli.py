@@ -26,14 +26,8 @@ KEYS = {
     "bboxes": "--box",
     "points": "--point",
     "labels": "--label",
-    "model": "--model",
-    "device": "--device",
-    "format": "--format",
-    "precision": "--precision",
     "data": "--coco",
-    "images": "--images",
-    "prompts": "--prompts",
-    "limit": "--limit",
+    **{name: f"--{name}" for name in ("model", "device", "format", "precision", "images", "prompts", "limit")},
 }
 
 
@@ -59,18 +53,16 @@ def predict(args: argparse.Namespace) -> int:
     from mobilesam.errors import MobileSamError
 
     model = _model(args)
-    options: dict[str, Any] = {}
     if args.command == "everything":
-        options["points_per_side"] = args.points_per_side
-    else:
+        options = {"points_per_side": args.points_per_side}
+    elif args.box or args.point:
         points, labels = args.point or None, args.label or None
         if args.one_object and points:
             points, labels = [points], labels and [labels]
-        options |= {"bboxes": args.box or None, "points": points, "labels": labels}
-        options["multimask_output"] = args.multimask
-        if not (args.box or args.point):
-            print("error: predict wants --box or --point; `mobilesam everything` goes without.", file=sys.stderr)
-            return USAGE
+        options = {"bboxes": args.box, "points": points, "labels": labels, "multimask_output": args.multimask}
+    else:
+        print("error: predict wants --box or --point; `mobilesam everything` goes without.", file=sys.stderr)
+        return USAGE
     if args.out and args.format not in ("png", "yolo"):
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)  # now: a failure at the end would cost all results
     results, failed, written = [], 0, set()
@@ -268,7 +260,7 @@ def _write_each(result: "Results", args: argparse.Namespace, written: set[Path])
     elif args.format == "png":
         result.save_masks(_target(f"{folder}/", f"{result.stem}_0.png", written).parent, result.stem)
     elif args.format == "coco":
-        return {"file_name": result.path, "hw": result.orig_shape, "objects": result.coco()}
+        return result.path, result.orig_shape, result.coco()
     else:
         return {"path": result.path, "objects": result.summary()}
     return None
@@ -279,15 +271,11 @@ def _write_all(results: list[Any], args: argparse.Namespace) -> None:
         return
     if args.format == "coco":
         images, annotations = [], []
-        for number, found in enumerate(results, 1):
-            height, width = found["hw"]
-            images.append({"id": number, "file_name": found["file_name"], "height": height, "width": width})
-            for row in found["objects"]:
-                annotations.append({"id": len(annotations) + 1, "image_id": number, **row})
-        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
-    else:
-        content = results
-    text = json.dumps(content, indent=1)
+        for number, (path, (height, width), rows) in enumerate(results, 1):
+            images.append({"id": number, "file_name": path, "height": height, "width": width})
+            annotations += [{"id": len(annotations) + i, "image_id": number, **row} for i, row in enumerate(rows, 1)]
+        results = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
+    text = json.dumps(results, indent=1)
     if args.out:
         Path(args.out).write_text(text + "\n", encoding="utf-8")
     else:

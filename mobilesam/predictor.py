@@ -1,22 +1,21 @@
 """`SamPredictor`: encode an image once, then ask for masks as often as needed."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mobilesam.base_predictor import BasePredictor, Decode
 from mobilesam.embedding_cache import EmbeddingCache
-from mobilesam.errors import ImageError, NoImageSetError
+from mobilesam.errors import ImageError
 from mobilesam.fast.backend import Backend
 from mobilesam.fast.products import linear
-from mobilesam.geometry import ImageEmbedding, Region
-from mobilesam.geometry.masks import WHOLE_TILE, MaskCrop, Tile, crop_mask, tile_for, upscale_logits
+from mobilesam.geometry import ImageEmbedding, whole_region
+from mobilesam.geometry.masks import Tile, tile_for
 from mobilesam.geometry.transforms import TRANSFORMS
-from mobilesam.images import to_rgb
 from mobilesam.modeling import Sam
-from mobilesam.prompts import Prompt, check_inside, chunks
+from mobilesam.prompts import Prompt
 
 # Prompts decoded at once. The fast decoder works on their images one by one and shares the work on their few tokens: 4
 # take 15% longer a prompt, 16 as long, with twice the memory (2 cores of AMD Zen 5, torch 2.15).
@@ -24,7 +23,7 @@ PROMPTS_PER_CHUNK = 8
 PROMPTS_PER_CHUNK_ON_GPU = 64
 
 
-class SamPredictor:
+class SamPredictor(BasePredictor):
     """The original's predictor, and `predict_batch` for many prompts at once.
 
     Args:
@@ -42,6 +41,9 @@ class SamPredictor:
     Source: the interface of Segment Anything's `predictor.py`.
     """
 
+    _linear = staticmethod(linear)
+    _tile = staticmethod(tile_for)
+
     def __init__(
         self,
         sam_model: Sam,
@@ -57,21 +59,6 @@ class SamPredictor:
         self.transform = TRANSFORMS[preprocess](sam_model.image_encoder.img_size)
         self.backend = Backend(sam_model, fast=fast, precision=precision)
         self.cache = cache
-        self._image: ImageEmbedding | None = None
-
-    # ---- the image -------------------------------------------------------------------------------------------------
-
-    def set_image(self, image: np.ndarray, image_format: str = "RGB") -> None:
-        """Encode an image.
-
-        Args:
-            image: (H, W, 3) uint8. Gray, RGBA, PIL images and tensors are converted, see `mobilesam.images.to_rgb`.
-            image_format: "RGB" or "BGR".
-
-        Raises:
-            ImageError: not an image.
-        """
-        self.set_image_embedding(self.encode_images([to_rgb(image, array_format=image_format)])[0])
 
     @torch.no_grad()
     def set_torch_image(self, transformed_image: Tensor, original_image_size: tuple[int, ...]) -> None:
@@ -94,10 +81,6 @@ class SamPredictor:
         pixels = self.model.preprocess(self.transform.padded_pixels(transformed_image.to(self.device)))
         features = self.backend.encode_image(pixels)
         self.set_image_embedding(ImageEmbedding(features, tuple(original_image_size), shape[2:]))
-
-    def set_image_embedding(self, embedding: ImageEmbedding) -> None:
-        """Use an image that was encoded earlier, by `encode_images` or another predictor with the same weights."""
-        self._image = embedding
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[np.ndarray]) -> list[ImageEmbedding]:
@@ -122,23 +105,10 @@ class SamPredictor:
             for feature, image in zip(features, images, strict=True)
         ]
 
-    def reset_image(self) -> None:
-        """Forget the image."""
-        self._image = None
-
-    def get_image_embedding(self) -> Tensor:
-        """Return the features of the image, (1, 256, 64, 64)."""
-        return self._require_image().features
-
     @property
     def device(self) -> torch.device:
         """The device the model is on."""
         return self.model.device
-
-    @property
-    def is_image_set(self) -> bool:
-        """Whether there is an image to predict in."""
-        return self._image is not None
 
     @property
     def features(self) -> Tensor | None:
@@ -154,45 +124,6 @@ class SamPredictor:
     def input_size(self) -> tuple[int, int] | None:
         """(h, w) of the image in the input frame without padding, or None."""
         return self._image and self._image.input_hw
-
-    # ---- the masks -------------------------------------------------------------------------------------------------
-
-    def predict(
-        self,
-        point_coords: Any = None,
-        point_labels: Any = None,
-        box: Any = None,
-        mask_input: Any = None,
-        multimask_output: bool = True,
-        return_logits: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Predict the masks of one object.
-
-        Args:
-            point_coords: (N, 2) xy pixels of the original image, all on or beside one object.
-            point_labels: (N,) 1 foreground, 0 background. Default: all 1.
-            box: (4,) xyxy pixels of the original image.
-            mask_input: (1, 256, 256) low-res logits of an earlier prediction, or a (H, W) bool mask.
-            multimask_output: three candidates instead of one. Better for one ambiguous point; choose by score.
-            return_logits: logits instead of booleans.
-
-        Returns:
-            masks (C, H, W) bool or float32, iou_predictions (C,) float32, low_res_logits (C, 256, 256) float32.
-
-        Raises:
-            NoImageSetError: no image is set.
-            PromptError: a prompt is wrong.
-        """
-        image = self._require_image()
-        prompt = Prompt(box=box, point_coords=point_coords, point_labels=point_labels, mask_input=mask_input)
-        with torch.no_grad():
-            embeddings = self._embed([prompt], image)
-            decoded = self.model.decode_masks(image.features, embeddings, multimask_output=multimask_output)
-        logits, iou_predictions = (x[0] for x in decoded)
-        masks = upscale_logits(logits, self._matrices(image), _whole(image), linear=linear)
-        if not return_logits:
-            masks = masks > self.model.mask_threshold
-        return masks.cpu().numpy(), iou_predictions.cpu().numpy(), logits.cpu().numpy()
 
     @torch.no_grad()
     def predict_torch(
@@ -224,97 +155,42 @@ class SamPredictor:
         points = None if point_coords is None else (point_coords, point_labels)
         embeddings = self.model.encode_prompts(points, boxes, mask_input)
         logits, iou_predictions = self.model.decode_masks(image.features, embeddings, multimask_output=multimask_output)
-        masks = upscale_logits(logits, self._matrices(image), _whole(image), linear=linear)
-        return masks if return_logits else masks > self.model.mask_threshold, iou_predictions, logits
+        masks = self._upscale(logits, self._matrices(image), whole_region(image.original_hw))
+        return masks if return_logits else masks > self._mask_threshold, iou_predictions, logits
+
+    @property
+    def _mask_threshold(self) -> float:
+        return self.model.mask_threshold
+
+    @property
+    def _prompts_per_chunk(self) -> int:
+        return PROMPTS_PER_CHUNK if self.device.type == "cpu" else PROMPTS_PER_CHUNK_ON_GPU
 
     @torch.no_grad()
-    def predict_batch(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        image: ImageEmbedding | None = None,
-        regions: Sequence[Region | None] | None = None,
-        multimask_output: bool | None = False,
-        best_only: bool = False,
-        return_low_res_logits: bool = False,
-    ) -> list[list[MaskCrop]]:
-        """Predict the masks of many objects, each of which may have its own kinds and number of prompts.
+    def _decode_plainly(
+        self, prompts: Sequence[Prompt], image: ImageEmbedding, multimask_output: bool
+    ) -> tuple[Tensor, Tensor]:
+        return self.model.decode_masks(image.features, self._embed(prompts, image), multimask_output=multimask_output)
 
-        No object's mask depends on the others in the call. Masks are upscaled one at a time and only inside their
-        region, so memory does not grow with the number of prompts.
-
-        Args:
-            prompts: from `make_prompts` or `Prompt`.
-            image: the image to predict in. Default: the one that is set.
-            regions: per prompt the `(x0, y0, x1, y1)` of the original image outside of which the mask is not wanted,
-                or None for the whole image.
-            multimask_output: three candidates instead of one; None for three where the prompt is one single point,
-                which may name a part or a whole, and one elsewhere.
-            best_only: keep the candidate with the highest IoU prediction.
-            return_low_res_logits: keep the (256, 256) logits in each `MaskCrop`.
-
-        Returns:
-            One list a prompt, in order, of its candidates. An empty list for no prompts.
-
-        Raises:
-            NoImageSetError: no image is set or given.
-            PromptError: a prompt does not fit the image; its index is named.
-        """
-        image = image or self._require_image()
-        check_inside(prompts, image.original_hw)
-        matrices = self._matrices(image)
-        regions = [region or _whole(image) for region in regions or [None] * len(prompts)]
-        tiles = [WHOLE_TILE if return_low_res_logits else tile_for(matrices, region) for region in regions]
-        results: list[list[MaskCrop]] = [[] for _ in prompts]
-        decoded = self._decode(prompts, image, tiles, multimask_output=multimask_output)
-        for index, tile, logits, iou_predictions in decoded:
-            keep = [int(iou_predictions.argmax())] if best_only else range(len(logits))
-            results[index] = [
-                crop_mask(
-                    upscale_logits(logits[i], matrices, regions[index], tile, linear=linear),
-                    regions[index],
-                    mask_threshold=self.model.mask_threshold,
-                    iou_prediction=float(iou_predictions[i]),
-                    low_res_logits=logits[i] if return_low_res_logits else None,
-                )
-                for i in keep
-            ]
-        return results
-
-    # ---- inside ----------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _decode(
-        self, prompts: Sequence[Prompt], image: ImageEmbedding, tiles: Sequence[Tile], *, multimask_output: bool | None
-    ) -> Iterator[tuple[int, Tile, Tensor, Tensor]]:
-        """Yield, in any order, each prompt's index, tile, logits of the tile (C, h, w) and IoU predictions (C,)."""
+    def _decoder(self, image: ImageEmbedding) -> Decode:
         decode = self.backend.decoder(image.features)
-        size = PROMPTS_PER_CHUNK if self.device.type == "cpu" else PROMPTS_PER_CHUNK_ON_GPU
-        for chunk, multimask in chunks(prompts, multimask_output, size=size):
-            embeddings = self._embed([prompts[i] for i in chunk], image)
-            has_mask = prompts[chunk[0]].mask_input is not None
-            wanted = [tiles[i] for i in chunk]
-            decoded = decode(embeddings, wanted, has_mask_input=has_mask, multimask_output=multimask)
-            yield from zip(chunk, *decoded, strict=True)
+
+        @torch.no_grad()
+        def run(
+            prompts: Sequence[Prompt], tiles: Sequence[Tile], multimask_output: bool
+        ) -> tuple[Sequence[Tile], Sequence[Tensor], Tensor]:
+            has_mask = prompts[0].mask_input is not None
+            embeddings = self._embed(prompts, image)
+            return decode(embeddings, tiles, has_mask_input=has_mask, multimask_output=multimask_output)
+
+        return run
 
     def _embed(self, prompts: Sequence[Prompt], image: ImageEmbedding) -> tuple[Tensor, Tensor]:
-        """Stack prompts of one structure, map them to the input frame and encode them."""
-        has_box, num_points, has_mask = prompts[0].structure
-        points = boxes = masks = None
-        if num_points:
-            coords = np.stack([prompt.point_coords for prompt in prompts])
-            coords = self.transform.apply_coords(coords, image.original_hw)
-            labels = np.stack([prompt.point_labels for prompt in prompts])
-            points = self._tensor(coords), torch.as_tensor(labels, device=self.device)
-        if has_box:
-            boxes = np.stack([prompt.box for prompt in prompts])
-            boxes = self._tensor(self.transform.apply_boxes(boxes, image.original_hw))
-        if has_mask:
-            masks = self._tensor(np.stack([self._mask_logits(prompt.mask_input) for prompt in prompts]))
+        """Encode prompts of one structure."""
+        coords, labels, boxes, masks = self._stack(prompts, image)
+        points = None if coords is None else (self._tensor(coords), torch.as_tensor(labels, device=self.device))
+        boxes, masks = (None if array is None else self._tensor(array) for array in (boxes, masks))
         return self.model.encode_prompts(points, boxes, masks)
-
-    def _mask_logits(self, mask_input: np.ndarray) -> np.ndarray:
-        return self.transform.apply_mask(mask_input) if mask_input.dtype == bool else mask_input
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array.astype(np.float32), device=self.device)
@@ -330,13 +206,3 @@ class SamPredictor:
     def _matrices(self, image: ImageEmbedding) -> tuple[Tensor, Tensor]:
         rows, columns = self.transform.upscale_matrices(image.original_hw)
         return rows.to(self.device), columns.to(self.device)
-
-    def _require_image(self) -> ImageEmbedding:
-        if self._image is None:
-            raise NoImageSetError("An image must be set before masks are predicted, got none. Call set_image() first.")
-        return self._image
-
-
-def _whole(image: ImageEmbedding) -> Region:
-    height, width = image.original_hw
-    return 0, 0, width, height

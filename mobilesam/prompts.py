@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mobilesam.errors import PromptError
+from mobilesam.geometry.masks import to_numpy
 
 POINT_LABELS = (-1, 0, 1, 2, 3)
 SINGLE_POINT = (False, 1, False)
@@ -80,12 +81,13 @@ class Prompt:
             )
 
 
+def detector_boxes(values: Any) -> Any:
+    """Return the `xyxy` of a detector's result, or of its `boxes`; None for anything else."""
+    return getattr(getattr(values, "boxes", values), "xyxy", None)
+
+
 def make_prompts(
-    *,
-    boxes: Any = None,
-    point_coords: Any = None,
-    point_labels: Any = None,
-    mask_inputs: Any = None,
+    *, boxes: Any = None, point_coords: Any = None, point_labels: Any = None, mask_inputs: Any = None
 ) -> list[Prompt]:
     """Make one prompt an object from batched arrays or (ragged) lists.
 
@@ -101,12 +103,7 @@ def make_prompts(
     Raises:
         PromptError: an object's prompt is wrong (its index is named), or the lengths differ.
     """
-    columns = {
-        "box": boxes,
-        "point_coords": point_coords,
-        "point_labels": point_labels,
-        "mask_input": mask_inputs,
-    }
+    columns = {"box": boxes, "point_coords": point_coords, "point_labels": point_labels, "mask_input": mask_inputs}
     columns = {name: list(values) for name, values in columns.items() if values is not None}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -148,10 +145,8 @@ def chunks(prompts: Sequence[Prompt], multimask_output: bool | None, *, size: in
 
 
 def _as_array(name: str, value: Any, expected: str) -> np.ndarray:
-    if hasattr(value, "detach"):  # a torch tensor, on whichever device
-        value = value.detach().cpu()
     try:
-        array = np.asarray(value, dtype=np.float64)
+        array = np.asarray(to_numpy(value), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise PromptError(f"{name} must be {expected}, got {value!r:.200}. Pass numbers.") from error
     if not np.isfinite(array).all():
@@ -200,9 +195,7 @@ def _check_points(coords: Any, labels: Any) -> tuple[np.ndarray | None, np.ndarr
 def _check_mask(value: Any) -> np.ndarray | None:
     if value is None:
         return None
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    mask = np.asarray(value)
+    mask = np.asarray(to_numpy(value))
     if mask.ndim == 3 and mask.shape[0] == 1:
         mask = mask[0]
     if mask.dtype == bool and mask.ndim == 2 and mask.size:

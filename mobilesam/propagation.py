@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mobilesam.geometry import ImageEmbedding, MaskCrop
+from mobilesam.geometry.masks import interior_point
 from mobilesam.predictor import SamPredictor
 from mobilesam.prompts import Prompt
 
@@ -91,13 +92,7 @@ def next_prompt(crop: MaskCrop, original_hw: tuple[int, int], margin: float) -> 
 
 def innermost_point(crop: MaskCrop) -> np.ndarray:
     """Return the centre of the mask's pixel that is furthest from its edge, (2,) float64 xy of the original image."""
-    import cv2
-
-    distance = cv2.distanceTransform(np.pad(crop.mask, 1).astype(np.uint8), cv2.DIST_L2, 5)
-    row, column = np.unravel_index(distance.argmax(), distance.shape)
-    return np.array(
-        [crop.region[0] + column - 0.5, crop.region[1] + row - 0.5]
-    )  # less 1 for the pad, plus half a pixel
+    return np.add(crop.region[:2], interior_point(crop.mask))
 
 
 def overlap(a: MaskCrop, b: MaskCrop) -> float:

@@ -6,20 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from mobilesam.errors import CheckpointError, NoImageSetError
-from mobilesam.geometry import Region
+from mobilesam.base_predictor import BasePredictor, Decode
+from mobilesam.errors import CheckpointError
 from mobilesam.geometry.frames import LOW_RES, ImageEmbedding, LongestSideFrames
-from mobilesam.geometry.masks import MaskCrop, crop_mask, upscale_logits
-from mobilesam.images import to_rgb
 from mobilesam.packages import require
-from mobilesam.prompts import Prompt, check_inside, chunks
-
-# Prompts decoded at once, which bounds the memory of a call.
-PROMPTS_PER_CHUNK = 16
-MASK_THRESHOLD = 0.0
+from mobilesam.prompts import Prompt
 
 
-class OnnxPredictor:
+class OnnxPredictor(BasePredictor):
     """The interface of `SamPredictor` on ONNX Runtime.
 
         predictor = OnnxPredictor("mobile_sam_mobilesam_fp32")
@@ -35,20 +29,13 @@ class OnnxPredictor:
         MissingPackageError: onnxruntime is not installed.
     """
 
+    _prompts_per_chunk = 16  # which bounds the memory of a call
+
     def __init__(self, folder: str | Path, *, providers: Sequence[str] = ("CPUExecutionProvider",)):
-        self._encoder, self._decoder = (
+        self._encoder_session, self._decoder_session = (
             _session(Path(folder) / f"{part}.onnx", providers) for part in ("encoder", "decoder")
         )
         self.transform = LongestSideFrames()
-        self._image: ImageEmbedding | None = None
-
-    def set_image(self, image: Any, image_format: str = "RGB") -> None:
-        """Encode an image. See `SamPredictor.set_image`."""
-        [self._image] = self.encode_images([to_rgb(image, array_format=image_format)])
-
-    def set_image_embedding(self, embedding: ImageEmbedding) -> None:
-        """Use an image that was encoded earlier."""
-        self._image = embedding
 
     def encode_images(self, images: Sequence[np.ndarray]) -> list[ImageEmbedding]:
         """Encode several images (H, W, 3) uint8 RGB, of any sizes, in one pass; one embedding each, in order."""
@@ -59,114 +46,44 @@ class OnnxPredictor:
         batch = np.zeros((len(images), *input_hw.max(axis=0), 3), np.uint8)
         for row, image in zip(batch, resized, strict=True):
             row[: image.shape[0], : image.shape[1]] = image
-        [features] = self._encoder.run(None, {"images": batch, "input_hw": input_hw})
+        [features] = self._encoder_session.run(None, {"images": batch, "input_hw": input_hw})
         return [
             ImageEmbedding(feature[None], image.shape[:2], self.transform.input_hw(image.shape[:2]))
             for feature, image in zip(features, images, strict=True)
         ]
 
-    def reset_image(self) -> None:
-        """Forget the image."""
-        self._image = None
+    def _matrices(self, image: ImageEmbedding) -> tuple[np.ndarray, np.ndarray]:
+        return self.transform.upscale_arrays(image.original_hw)
 
-    def get_image_embedding(self) -> np.ndarray:
-        """Return the features of the image, (1, 256, 64, 64)."""
-        return self._require_image().features
+    def _decoder(self, image: ImageEmbedding) -> Decode:
+        return lambda prompts, tiles, multimask: (tiles, *self._decode_plainly(prompts, image, multimask))
 
-    @property
-    def is_image_set(self) -> bool:
-        """Whether there is an image to predict in."""
-        return self._image is not None
-
-    def predict(
-        self,
-        point_coords: Any = None,
-        point_labels: Any = None,
-        box: Any = None,
-        mask_input: Any = None,
-        multimask_output: bool = True,
-        return_logits: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Predict the masks of one object. See `SamPredictor.predict`."""
-        image = self._require_image()
-        prompt = Prompt(box=box, point_coords=point_coords, point_labels=point_labels, mask_input=mask_input)
-        logits, iou_predictions = (x[0] for x in self._decode([prompt], image, multimask_output))
-        masks = upscale_logits(logits, self.transform.upscale_arrays(image.original_hw), _whole(image))
-        return masks if return_logits else masks > MASK_THRESHOLD, iou_predictions, logits
-
-    def predict_batch(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        image: ImageEmbedding | None = None,
-        regions: Sequence[Region | None] | None = None,
-        multimask_output: bool | None = False,
-        best_only: bool = False,
-        return_low_res_logits: bool = False,
-    ) -> list[list[MaskCrop]]:
-        """Predict the masks of many objects, each with its own kinds of prompts. See `SamPredictor.predict_batch`."""
-        image = image or self._require_image()
-        check_inside(prompts, image.original_hw)
-        matrices = self.transform.upscale_arrays(image.original_hw)
-        results: list[list[MaskCrop]] = [[] for _ in prompts]
-        for chunk, multimask in chunks(prompts, multimask_output, size=PROMPTS_PER_CHUNK):
-            decoded = self._decode([prompts[i] for i in chunk], image, multimask)
-            for index, logits, iou_predictions in zip(chunk, *decoded, strict=True):
-                region = (regions and regions[index]) or _whole(image)
-                keep = [int(iou_predictions.argmax())] if best_only else range(len(logits))
-                results[index] = [
-                    crop_mask(
-                        upscale_logits(logits[i], matrices, region),
-                        region,
-                        mask_threshold=MASK_THRESHOLD,
-                        iou_prediction=float(iou_predictions[i]),
-                        low_res_logits=logits[i] if return_low_res_logits else None,
-                    )
-                    for i in keep
-                ]
-        return results
-
-    def _decode(
+    def _decode_plainly(
         self, prompts: Sequence[Prompt], image: ImageEmbedding, multimask_output: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Decode prompts of one structure -> low-res logits (B, C, 256, 256) and IoU predictions (B, C)."""
-        coords, labels = zip(*(self._points(prompt, image) for prompt in prompts), strict=True)
-        masks = np.zeros((1, 1, LOW_RES, LOW_RES), np.float32)
-        if has_mask := prompts[0].mask_input is not None:
-            masks = np.stack([self._mask_logits(prompt.mask_input) for prompt in prompts])
+        coords, labels, boxes, masks = self._stack(prompts, image)
+        if coords is None:
+            coords, labels = np.zeros((len(prompts), 0, 2)), np.zeros((len(prompts), 0))
+        # To the graph a box is two points, and points without a box end in one that is none.
+        more, kinds = (np.zeros((len(prompts), 1, 2)), [-1]) if boxes is None else (boxes.reshape(-1, 2, 2), [2, 3])
+        if boxes is not None or coords.size:
+            coords = np.concatenate([coords, more], axis=1)
+            labels = np.concatenate([labels, np.tile(kinds, (len(prompts), 1))], axis=1)
+        has_mask = masks is not None
+        masks = masks if has_mask else np.zeros((1, 1, LOW_RES, LOW_RES), np.float32)
         feed = {
             "image_embeddings": image.features,
-            "point_coords": np.stack(coords).astype(np.float32),
-            "point_labels": np.stack(labels).astype(np.float32),
+            "point_coords": coords.astype(np.float32),
+            "point_labels": labels.astype(np.float32),
             "mask_input": masks,
             "has_mask_input": np.full(len(masks), has_mask, np.float32),
         }
-        logits, iou_predictions = self._decoder.run(None, feed)
+        logits, iou_predictions = self._decoder_session.run(None, feed)
         wanted = slice(1, None) if multimask_output else slice(0, 1)
         return logits[:, wanted], iou_predictions[:, wanted]
 
-    def _points(self, prompt: Prompt, image: ImageEmbedding) -> tuple[np.ndarray, np.ndarray]:
-        """Write a prompt as points (N, 2) of the input frame and labels (N,), with its box or a padding point last."""
-        coords, labels = np.zeros((0, 2)), np.zeros(0)
-        if prompt.point_coords is not None:
-            coords, labels = self.transform.apply_coords(prompt.point_coords, image.original_hw), prompt.point_labels
-        if prompt.box is not None:
-            corners = self.transform.apply_boxes(prompt.box, image.original_hw).reshape(2, 2)
-            return np.concatenate([coords, corners]), np.concatenate([labels, [2, 3]])
-        if prompt.point_coords is not None:
-            return np.concatenate([coords, [[0, 0]]]), np.concatenate([labels, [-1]])
-        return coords, labels
 
-    def _mask_logits(self, mask_input: np.ndarray) -> np.ndarray:
-        return self.transform.apply_mask(mask_input) if mask_input.dtype == bool else mask_input
-
-    def _require_image(self) -> ImageEmbedding:
-        if self._image is None:
-            raise NoImageSetError("An image must be set before masks are predicted, got none. Call set_image() first.")
-        return self._image
-
-
-def _session(path: Path, providers: Sequence[str]):
+def _session(path: Path, providers: Sequence[str]) -> Any:
     onnxruntime = require("onnxruntime")
     if not path.is_file():
         raise CheckpointError(
@@ -180,8 +97,3 @@ def _session(path: Path, providers: Sequence[str]):
             "Export it again."
         )
     return session
-
-
-def _whole(image: ImageEmbedding) -> Region:
-    height, width = image.original_hw
-    return 0, 0, width, height

@@ -2,14 +2,3 @@
 
 from mobilesam.export.formats import FORMATS, export, export_openvino, export_torchscript
 from mobilesam.export.onnx_files import OPSET, PRECISIONS, ExportedPair, export_onnx
-
-__all__ = [
-    "FORMATS",
-    "OPSET",
-    "PRECISIONS",
-    "ExportedPair",
-    "export",
-    "export_onnx",
-    "export_openvino",
-    "export_torchscript",
-]

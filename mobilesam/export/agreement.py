@@ -65,19 +65,20 @@ def scenes() -> Iterator[tuple[np.ndarray, list[tuple[Tensor, Tensor]]]]:
     """Yield images (H, W, 3) uint8 and prompts in their input frame: one point, two points, a box of each object."""
     image, ellipse = scene()
     yield image, list(_prompts(ellipse))
-    for seed, hw in enumerate([(300, 400), (400, 260)]):
-        image, objects = _draw(np.random.default_rng(seed), hw)
+    for seed, original_hw in enumerate([(300, 400), (400, 260)]):
+        image, objects = _draw(np.random.default_rng(seed), original_hw)
         yield image, [prompt for mask in objects for prompt in _prompts(mask)]
 
 
-def _draw(rng: np.random.Generator, hw: tuple[int, int]) -> tuple[np.ndarray, list[np.ndarray]]:
+def _draw(rng: np.random.Generator, original_hw: tuple[int, int]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Draw two striped ellipses and a box, apart from each other, on a noisy slope."""
-    y, x = np.mgrid[: hw[0], : hw[1]].astype(np.float64)
-    image = 90 + 40 * np.stack([x / hw[1], y / hw[0], 1 - x / hw[1]], axis=-1) + rng.normal(0, 6, (*hw, 3))
+    height, width = original_hw
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    image = 90 + 40 * np.stack([x / width, y / height, 1 - x / width], axis=-1) + rng.normal(0, 6, (height, width, 3))
     masks = []
     for column, kind in enumerate(rng.permutation(3)):
-        centre = (column + 0.5) / 3 * hw[1], rng.uniform(0.35, 0.65) * hw[0]
-        radii = rng.uniform(0.1, 0.15) * hw[1], rng.uniform(0.12, 0.3) * hw[0]
+        centre = (column + 0.5) / 3 * width, rng.uniform(0.35, 0.65) * height
+        radii = rng.uniform(0.1, 0.15) * width, rng.uniform(0.12, 0.3) * height
         u, v = (x - centre[0]) / radii[0], (y - centre[1]) / radii[1]
         mask = np.maximum(abs(u), abs(v)) <= 1 if kind == 0 else u**2 + v**2 <= 1
         stripes = 12 * np.sin(x / rng.uniform(3, 9) + y / rng.uniform(3, 9))

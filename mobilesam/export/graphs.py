@@ -84,11 +84,7 @@ class Decoder(Graph):
         "low_res_logits": "(B, 4, 256, 256) float32; mask 0 is for clear prompts, 1 to 3 are candidates for others",
         "iou_predictions": "(B, 4) float32",
     }
-    dynamic_axes: ClassVar = {
-        **PROMPT_AXES,
-        "low_res_logits": {0: "prompts"},
-        "iou_predictions": {0: "prompts"},
-    }
+    dynamic_axes: ClassVar = {**PROMPT_AXES, "low_res_logits": {0: "prompts"}, "iou_predictions": {0: "prompts"}}
 
     def forward(
         self,

@@ -18,6 +18,7 @@ from mobilesam.errors import ExportError
 from mobilesam.export.agreement import Agreement, measure
 from mobilesam.export.graphs import SIGNATURES, Graph, Signature
 from mobilesam.export.precision import to_fp16, to_int8
+from mobilesam.files import replacing
 from mobilesam.modeling import Sam
 from mobilesam.modeling.sam import PIXEL_MEAN, PIXEL_STD
 from mobilesam.packages import require
@@ -90,7 +91,7 @@ def export_onnx(
         _check(agreement, precision, PRECISIONS[precision] if min_iou is None else min_iou)
         facts = _facts(sam, signature, precision, agreement)
         for graph, path in zip((encoder, decoder), pair, strict=True):
-            _describe(onnx, path, graph, {**facts, "preprocessing": _preprocessing(convention)})
+            _describe(onnx, path, graph, facts)
         return _keep(pair, Path(folder or f"mobile_sam_{signature}_{precision}"), convention)
 
 
@@ -151,6 +152,14 @@ def _check(agreement: Agreement, precision: str, min_iou: float) -> None:
 
 
 def _facts(sam: Sam, signature: str, precision: str, agreement: Agreement) -> dict[str, str]:
+    preprocessing = {
+        "colour": "RGB",
+        "mean": PIXEL_MEAN,
+        "std": PIXEL_STD,
+        "long_side": 1024,
+        "padding": "zeros after normalisation, right and bottom",
+        "by_the_caller": SIGNATURES[signature].preprocessing,
+    }
     return {
         "project": "mobilesam",
         "version": __version__,
@@ -160,29 +169,16 @@ def _facts(sam: Sam, signature: str, precision: str, agreement: Agreement) -> di
         "opset": str(OPSET),
         "weights_sha256": sha256_of_state(sam.state_dict()),
         "agreement": json.dumps(agreement.as_dict()),
+        "preprocessing": json.dumps(preprocessing),
     }
-
-
-def _preprocessing(convention: Signature) -> str:
-    return json.dumps(
-        {
-            "colour": "RGB",
-            "mean": PIXEL_MEAN,
-            "std": PIXEL_STD,
-            "long_side": 1024,
-            "padding": "zeros after normalisation, right and bottom",
-            "by_the_caller": convention.preprocessing,
-        }
-    )
 
 
 def _describe(onnx, path: Path, graph: Graph, facts: dict[str, str]) -> None:
     """Write facts, and what inputs and outputs are, into a file's metadata."""
     model = onnx.load(path)
     model.doc_string = type(graph).__doc__
-    for name, meaning in {**graph.inputs, **graph.outputs}.items():
-        facts[f"tensor:{name}"] = meaning
-    onnx.helper.set_model_props(model, facts)
+    tensors = {f"tensor:{name}": meaning for name, meaning in {**graph.inputs, **graph.outputs}.items()}
+    onnx.helper.set_model_props(model, {**facts, **tensors})
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
@@ -191,5 +187,6 @@ def _keep(pair: ExportedPair, folder: Path, convention: Signature) -> ExportedPa
     folder.mkdir(parents=True, exist_ok=True)
     kept = ExportedPair(folder / convention.encoder_file, folder / convention.decoder_file)
     for source, destination in zip(pair, kept, strict=True):
-        shutil.move(source, destination)
+        with replacing(destination) as unfinished:
+            shutil.move(source, unfinished)  # to another file system it copies
     return kept

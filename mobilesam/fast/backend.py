@@ -107,9 +107,10 @@ class Backend:
             embeddings: tuple[Tensor, Tensor], tiles: Sequence[Tile], *, has_mask_input: bool, multimask_output: bool
         ) -> tuple[Sequence[Tile], Sequence[Tensor], Tensor]:
             if fast and not has_mask_input:
-                return tiles, *fast.decode(image, embeddings[0], tiles, multimask_output=multimask_output)
-            logits, iou = self.sam.decode_masks(features, embeddings, multimask_output=multimask_output)
-            return [WHOLE_TILE] * len(tiles), logits, iou
+                tokens, hyper, iou = fast.attend(image, embeddings[0], multimask_output=multimask_output)
+                return tiles, fast.upscale(tokens, hyper, tiles), iou
+            decoded = self.sam.decode_masks(features, embeddings, multimask_output=multimask_output)
+            return [WHOLE_TILE] * len(tiles), *decoded
 
         return decode
 

@@ -91,7 +91,7 @@ class FoldedAttention:
 
 
 class FastDecoder:
-    """Decodes many prompts of one image.
+    """Decodes many prompts of one image: `image_side` once, then `attend` and `upscale` for some prompts at a time.
 
     Folds the weights of a `Sam` when it is made, in about 2 ms.
 
@@ -144,28 +144,16 @@ class FastDecoder:
         )
         return ImageSide(tokens.to(self.dtype), key, value)
 
-    def decode(
-        self, image: ImageSide, sparse_prompt_embeddings: Tensor, tiles: list[Tile], *, multimask_output: bool
-    ) -> tuple[list[Tensor], Tensor]:
-        """Decode the masks of `B` prompts, each in its own tile: `attend`, then `upscale`.
-
-        Args:
-            image: from `image_side`.
-            sparse_prompt_embeddings: (B, T, 256), from the prompt encoder.
-            tiles: per prompt the image tokens `(row0, column0, row1, column1)` to upscale.
-            multimask_output: three candidates instead of one.
-
-        Returns:
-            Per prompt low-res logits (C, 4 * rows, 4 * columns), and IoU predictions (B, C).
-        """
-        image_tokens, hyper, iou = self.attend(image, sparse_prompt_embeddings, multimask_output=multimask_output)
-        return self.upscale(image_tokens, hyper, tiles), iou
-
     @torch.no_grad()
     def attend(
         self, image: ImageSide, sparse_prompt_embeddings: Tensor, *, multimask_output: bool
     ) -> tuple[list[Tensor], Tensor, Tensor]:
         """Run the two-way transformer, which is all that IoU predictions need.
+
+        Args:
+            image: from `image_side`.
+            sparse_prompt_embeddings: (B, T, 256), from the prompt encoder.
+            multimask_output: three candidates instead of one.
 
         Returns:
             Image tokens, (4096, 256) a prompt, and mask vectors (B, C, 32), both for `upscale`; IoU predictions (B, C).

@@ -45,15 +45,16 @@ class FastEncoder:
         self._dtype = dtype
         trunk, neck = sam.image_encoder.trunk, sam.image_encoder.neck
         embed = trunk.patch_embed
-        self._steps: list[Step] = [
+        steps: list[Step] = [
             _in_strips(_chain(_conv(embed.conv1, dtype, gelu=True), _conv(embed.conv2, dtype)), stride=4),
             *(_in_strips(_inverted_bottleneck(block, dtype), stride=1) for block in trunk.stages[0].blocks),
         ]
         for stage in trunk.stages[1:]:
             merge = _merge(stage.downsample, dtype)
             stride = stage.downsample.conv2.conv.stride[0]
-            self._steps += [_in_strips(merge, stride=stride), *(_attention_block(b, dtype) for b in stage.blocks)]
-        self._steps += [Tensor.float, _conv(neck[0]), _layer_norm(neck[1]), _conv(neck[2]), _layer_norm(neck[3])]
+            steps += [_in_strips(merge, stride=stride), *(_attention_block(b, dtype) for b in stage.blocks)]
+        steps += [Tensor.float, _conv(neck[0]), _layer_norm(neck[1]), _conv(neck[2]), _layer_norm(neck[3])]
+        self._run = _chain(*steps)
 
     @staticmethod
     def supports(sam: Sam) -> bool:
@@ -71,10 +72,7 @@ class FastEncoder:
         return torch.cat([self._encode(image.unsqueeze(0)) for image in pixels])
 
     def _encode(self, x: Tensor) -> Tensor:
-        x = x.to(self._dtype, memory_format=torch.channels_last)
-        for step in self._steps:
-            x = step(x)
-        return x.contiguous()
+        return self._run(x.to(self._dtype, memory_format=torch.channels_last)).contiguous()
 
 
 # Each of these takes and gives (1, C, H, W) with channels last in memory.

@@ -13,18 +13,13 @@ def draw(
     with_boxes: bool = True,
     line_width: int | None = None,
 ) -> np.ndarray:
-    """Draw objects, the small ones on top.
+    """Draw objects for `Results.plot`, the small ones on top.
 
     Args:
         image: (H, W, 3) uint8 BGR; stays as it is.
-        masks: (N, H, W) bool, translucent with their outline, or None.
+        masks: (N, H, W) bool, or None not to draw them.
         boxes: (N, 4) xyxy pixels, the last pixel inclusive.
         texts: one an object, or None.
-        with_boxes: draw the boxes.
-        line_width: in pixels. Default: by the size of the image.
-
-    Returns:
-        (H, W, 3) uint8 BGR, a new array.
     """
     canvas = image.copy()
     line = line_width or max(1, round(sum(image.shape[:2]) / 700))

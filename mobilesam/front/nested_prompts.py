@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mobilesam.errors import PromptError
-from mobilesam.prompts import Prompt, make_prompts
+from mobilesam.prompts import Prompt, detector_boxes, make_prompts
 
 # How deeply prompts are nested that differ from image to image.
 DEPTH_BY_IMAGE = {"bboxes": 3, "points": 4, "labels": 3, "masks": 4}
@@ -40,11 +40,7 @@ def _is_by_image(name: str, values: Any) -> bool:
         return _depth(values) >= DEPTH_BY_IMAGE[name]
     if values and all(hasattr(value, "__len__") and not len(value) for value in values):  # no prompts in any image
         return True
-    return any(_is_detector_result(value) or 1 + _depth(value) >= DEPTH_BY_IMAGE[name] for value in values)
-
-
-def _is_detector_result(values: Any) -> bool:
-    return hasattr(getattr(values, "boxes", values), "xyxy")
+    return any(detector_boxes(value) is not None or 1 + _depth(value) >= DEPTH_BY_IMAGE[name] for value in values)
 
 
 def parse_prompts(*, bboxes: Any = None, points: Any = None, labels: Any = None, masks: Any = None) -> list[Prompt]:
@@ -59,10 +55,10 @@ def parse_prompts(*, bboxes: Any = None, points: Any = None, labels: Any = None,
     if bboxes is None and points is None and labels is None and masks is None:
         raise PromptError("There must be bboxes, points or masks, got none. Pass at least one.")
     columns: dict[str, list] = {}
-    if isinstance(bboxes, (list, tuple)) and len(bboxes) == 1 and _is_detector_result(bboxes[0]):
+    if isinstance(bboxes, (list, tuple)) and len(bboxes) == 1 and detector_boxes(bboxes[0]) is not None:
         [bboxes] = bboxes  # Ultralytics' detectors return a list for one image, too
-    if _is_detector_result(bboxes):
-        bboxes = getattr(bboxes, "boxes", bboxes).xyxy
+    if (found := detector_boxes(bboxes)) is not None:
+        bboxes = found
     if bboxes is not None:
         columns["boxes"] = _nested(bboxes, depth=2)
         if len(columns["boxes"]) == 1 and np.ndim(columns["boxes"][0]) == 2:  # (1, N, 4)
@@ -130,10 +126,6 @@ def _nested(values: Any, *, depth: int) -> list:
 
 def _depth(values: Any) -> int:
     """Return how deeply a list, array or tensor is nested; 0 for a number."""
-    if hasattr(values, "ndim"):
-        return values.ndim
-    return (
-        1 + max(map(_depth, values))
-        if isinstance(values, (list, tuple)) and len(values)
-        else int(hasattr(values, "__len__"))
-    )
+    if isinstance(values, (list, tuple)) and values:
+        return 1 + max(map(_depth, values))
+    return values.ndim if hasattr(values, "ndim") else int(hasattr(values, "__len__"))

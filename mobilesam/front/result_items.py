@@ -8,12 +8,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mobilesam.geometry.masks import to_numpy
 from mobilesam.geometry.polygons import contours
 
 Array = Tensor | np.ndarray
 
 
-class _Items:
+class OnDevice:
+    """What can move to another device."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a copy as `torch.Tensor.to` makes it."""
+        raise NotImplementedError
+
+    def cpu(self) -> Any:
+        """Return a copy on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self) -> Any:
+        """Return a copy on the GPU."""
+        return self.to("cuda")
+
+
+class _Items(OnDevice):
     """One entry an object: the shared half of `Boxes` and `Masks`. `data` is (N, ...), a tensor or an array."""
 
     def __init__(self, data: Array, orig_shape: tuple[int, int]):
@@ -30,14 +47,6 @@ class _Items:
     def shape(self) -> tuple[int, ...]:
         """Shape of `data`."""
         return tuple(self.data.shape)
-
-    def cpu(self) -> Any:
-        """Return a copy on the CPU."""
-        return self.to("cpu")
-
-    def cuda(self) -> Any:
-        """Return a copy on the GPU."""
-        return self.to("cuda")
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
         """Return a copy as `torch.Tensor.to` makes it."""
@@ -133,8 +142,3 @@ def as_rows(index: Any) -> Any:
         return [operator.index(index)]
     except TypeError:
         return index
-
-
-def to_numpy(data: Array) -> np.ndarray:
-    """Return a tensor or array as an array."""
-    return data if isinstance(data, np.ndarray) else data.detach().cpu().numpy()

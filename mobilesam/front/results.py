@@ -10,14 +10,15 @@ import numpy as np
 
 from mobilesam.errors import ImageError
 from mobilesam.front.drawing import draw
-from mobilesam.front.result_items import Boxes, Masks, as_rows, to_numpy
+from mobilesam.front.result_items import Boxes, Masks, OnDevice, as_rows
 from mobilesam.geometry import rle as run_lengths
+from mobilesam.geometry.masks import to_numpy
 from mobilesam.geometry.polygons import outline, parts
 from mobilesam.images import VIDEO_SUFFIXES
 from mobilesam.packages import require
 
 
-class Results:
+class Results(OnDevice):
     """The objects found in one image.
 
     Attributes:
@@ -61,7 +62,7 @@ class Results:
         rows = as_rows(index)
         logits = self.low_res_logits
         if logits is not None:
-            logits = logits[to_numpy(rows) if hasattr(rows, "detach") else rows]
+            logits = logits[to_numpy(rows)]
         return self._with(self.boxes[rows], self.masks[rows], logits)
 
     def __iter__(self) -> Iterator["Results"]:
@@ -78,14 +79,6 @@ class Results:
     def __repr__(self) -> str:
         height, width = self.orig_shape
         return f"Results({self.path!r}, {width}x{height}, {self.verbose()})"
-
-    def cpu(self) -> "Results":
-        """Return a copy on the CPU."""
-        return self._with(self.boxes.cpu(), self.masks.cpu())
-
-    def cuda(self) -> "Results":
-        """Return a copy on the GPU."""
-        return self._with(self.boxes.cuda(), self.masks.cuda())
 
     def to(self, *args: Any, **kwargs: Any) -> "Results":
         """Return a copy as `torch.Tensor.to` makes it."""

@@ -25,6 +25,12 @@ def snap_outward(box: np.ndarray, *, original_hw: tuple[int, int]) -> Region:
     return left, top, max(math.ceil(x1 - 1e-4), left + 1), max(math.ceil(y1 - 1e-4), top + 1)
 
 
+def whole_region(original_hw: tuple[int, int]) -> Region:
+    """Return the region of the whole image."""
+    height, width = original_hw
+    return 0, 0, width, height
+
+
 def clip_region(box: np.ndarray | None, clip: bool | float, *, original_hw: tuple[int, int]) -> Region | None:
     """Return the whole pixels that the mask of a (4,) box prompt is cut to, or None for the whole image.
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # arrays do as well, and then torch is not needed
 # `(row0, column0, row1, column1)` of the 64 x 64 image tokens. A token is 4 x 4 low-res logits.
 Tile = tuple[int, int, int, int]
 WHOLE_TILE: Tile = (0, 0, 64, 64)
+# The map from the low-res frame to the image, rows (H, 256) and columns (W, 256): `ResizeLongestSide.upscale_matrices`.
+Matrices = tuple["Tensor", "Tensor"]
 # More than a weighted mean of logits up to 100 can be off in float32.
 ROUNDING = 1e-3
 
@@ -51,11 +53,10 @@ class MaskCrop:
         return mask
 
 
-def tile_for(matrices: tuple[Tensor, Tensor], region: Region) -> Tile:
+def tile_for(matrices: Matrices, region: Region) -> Tile:
     """Return the image tokens whose logits a region of the original image is upscaled from.
 
     Args:
-        matrices: rows (H, 256) and columns (W, 256), from `ResizeLongestSide.upscale_matrices`.
         region: `(x0, y0, x1, y1)` in the original frame.
     """
     (r0, r1), (c0, c1) = (
@@ -67,7 +68,7 @@ def tile_for(matrices: tuple[Tensor, Tensor], region: Region) -> Tile:
 
 def upscale_logits(
     low_res_logits: Tensor,
-    matrices: tuple[Tensor, Tensor],
+    matrices: Matrices,
     region: Region,
     tile: Tile = WHOLE_TILE,
     *,
@@ -79,7 +80,6 @@ def upscale_logits(
 
     Args:
         low_res_logits: (..., 256, 256), or the part of it that `tile` covers.
-        matrices: rows (H, 256) and columns (W, 256), from `ResizeLongestSide.upscale_matrices`.
         region: `(x0, y0, x1, y1)` in the original frame.
         tile: where `low_res_logits` lie; it must hold `tile_for(matrices, region)`.
         linear: a quicker `F.linear`, such as `mobilesam.fast.products.linear`.
@@ -94,14 +94,13 @@ def upscale_logits(
     return linear(tall, columns.contiguous()) if linear else tall @ columns.T
 
 
-def region_above(low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], threshold: float) -> Region:
+def region_above(low_res_logits: Tensor, matrices: Matrices, threshold: float) -> Region:
     """Return a region of the original image outside of which no upscaled logit is above a threshold.
 
     An upscaled logit is a weighted mean of low-res logits, so it is above only where one of them is.
 
     Args:
         low_res_logits: (256, 256).
-        matrices: rows (H, 256) and columns (W, 256), from `ResizeLongestSide.upscale_matrices`.
         threshold: the logit.
 
     Returns:
@@ -144,16 +143,22 @@ def crop_mask(
     stability_offset: float = 1.0,
 ) -> MaskCrop:
     """Cut (h, w) logits of a region at the threshold and keep the tight crop."""
-    mask = _to_array(logits > mask_threshold)
+    if low_res_logits is not None:
+        low_res_logits = to_numpy(low_res_logits).astype(np.float32, copy=False)
+    stability = float(stability_score(logits, mask_threshold=mask_threshold, offset=stability_offset))
+    mask = to_numpy(logits > mask_threshold)
     x0, y0, x1, y1 = tight_region(mask)
     tight = (x0 + region[0], y0 + region[1], x1 + region[0], y1 + region[1]) if x1 else (0, 0, 0, 0)
-    return MaskCrop(
-        region=tight,
-        mask=mask[y0:y1, x0:x1].copy(),
-        iou_prediction=iou_prediction,
-        stability_score=float(stability_score(logits, mask_threshold=mask_threshold, offset=stability_offset)),
-        low_res_logits=None if low_res_logits is None else _to_array(low_res_logits).astype(np.float32, copy=False),
-    )
+    return MaskCrop(tight, mask[y0:y1, x0:x1].copy(), iou_prediction, stability, low_res_logits)
+
+
+def interior_point(mask: np.ndarray) -> tuple[float, float]:
+    """Return the centre (x, y) of the pixel of a (H, W) bool mask that is farthest from its border."""
+    import cv2  # late: `mobilesam.runtime` does without
+
+    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
+    return float(x) + 0.5, float(y) + 0.5
 
 
 def _count(mask: Tensor | np.ndarray) -> Tensor | np.ndarray:
@@ -165,5 +170,6 @@ def _count(mask: Tensor | np.ndarray) -> Tensor | np.ndarray:
     return mask.sum((-1, -2), dtype=torch.int32)  # a third of the time of int64
 
 
-def _to_array(values: Tensor | np.ndarray) -> np.ndarray:
-    return values.cpu().numpy() if hasattr(values, "cpu") else values
+def to_numpy(values: Tensor | np.ndarray) -> np.ndarray:
+    """Return a tensor, on whichever device, as an array; anything else as it is."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values

@@ -51,9 +51,9 @@ def rings(mask: np.ndarray) -> tuple[list[np.ndarray], int]:
     return polygons, sum(len(part["holes"]) for part in found)
 
 
-def filled(polygon: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+def filled(polygon: np.ndarray, original_hw: tuple[int, int]) -> np.ndarray:
     """Draw a polygon (K, 2) through the centres of pixels, as YOLO's loaders do: (H, W) bool."""
-    canvas = np.zeros(hw, dtype=np.uint8)
+    canvas = np.zeros(original_hw, dtype=np.uint8)
     cv2.fillPoly(canvas, [np.rint(polygon).astype(np.int32)], 1)
     return canvas.astype(bool)
 

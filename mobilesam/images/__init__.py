@@ -1,25 +1,5 @@
 """Pixels from files, videos, arrays, PIL images and tensors: always (H, W, 3) uint8 RGB, the right way up."""
 
-from mobilesam.images.files import (
-    IMAGE_SUFFIXES,
-    find_files,
-    image_size,
-    is_one_image,
-    iter_images,
-    read_image,
-)
+from mobilesam.images.files import IMAGE_SUFFIXES, find_files, image_size, is_one_image, iter_images, read_image
 from mobilesam.images.pixels import to_rgb
-from mobilesam.images.video import VIDEO_SUFFIXES, VideoFrames, read_frames
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "VIDEO_SUFFIXES",
-    "VideoFrames",
-    "find_files",
-    "image_size",
-    "is_one_image",
-    "iter_images",
-    "read_frames",
-    "read_image",
-    "to_rgb",
-]
+from mobilesam.images.video import VIDEO_SUFFIXES, VideoFrames

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from mobilesam.errors import ImageError
 from mobilesam.images.pixels import array_to_rgb, spread_unit_floats, to_rgb
-from mobilesam.images.video import VIDEO_SUFFIXES, read_frames
+from mobilesam.images.video import VIDEO_SUFFIXES, VideoFrames
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm")
 EXIF_ORIENTATION = 274
@@ -74,7 +74,7 @@ def iter_images(source: Any, *, array_format: str = "BGR") -> Iterator[tuple[str
     """
     for number, item in enumerate(_flatten(source)):
         if isinstance(item, (str, Path)) and Path(item).suffix.lower() in VIDEO_SUFFIXES:
-            yield from read_frames(item)
+            yield from ((f"{item}#{frame}", pixels) for frame, pixels in enumerate(VideoFrames(item), start=1))
         elif isinstance(item, (str, Path)):
             yield str(item), read_image(item)
         else:
@@ -155,10 +155,7 @@ def _open(path: str | Path, max_pixels: int | None) -> Image.Image:
         try:
             return Image.open(path)
         except Image.DecompressionBombError as error:
-            raise ImageError(
-                f"image must have {2 * limit:,} pixels at most, got {str(path)!r} with more ({error}). "
-                "If the file is meant to be so large, allow it with max_pixels."
-            ) from error
+            raise _too_large(path, 2 * limit, f"with more ({error})", "allow it with") from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -177,10 +174,14 @@ def _load_whole(image: Image.Image) -> None:
 
 def _check_size(path: str | Path, size: tuple[int, ...], max_pixels: int | None) -> None:
     if max_pixels is not None and size[0] * size[1] > max_pixels:
-        raise ImageError(
-            f"image must have {max_pixels:,} pixels at most, got {str(path)!r} of {size[0]} x {size[1]}. "
-            "If the file is meant to be so large, raise max_pixels."
-        )
+        raise _too_large(path, max_pixels, f"of {size[0]} x {size[1]}", "raise")
+
+
+def _too_large(path: str | Path, limit: int, found: str, remedy: str) -> ImageError:
+    return ImageError(
+        f"image must have {limit:,} pixels at most, got {str(path)!r} {found}. "
+        f"If the file is meant to be so large, {remedy} max_pixels."
+    )
 
 
 def _is_deep_colour(image: Image.Image) -> bool:

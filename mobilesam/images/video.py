@@ -1,5 +1,6 @@
 """Frames of a video, by number or one after the other."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpe
 class VideoFrames:
     """An open video. Reading goes forward at the cost of decoding; a step back opens the file again.
 
-    Iteration yields all frames that can be read, from the first.
+    Iteration yields all frames that can be read, from the first; an `ImageError` if there is none.
 
     Args:
         path: of a video that OpenCV reads.
@@ -39,10 +40,13 @@ class VideoFrames:
         return frame
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        number = 1
-        while (frame := self._read(number)) is not None:
+        for number in itertools.count(1):
+            frame = self._read(number)
+            if frame is None and number == 1:
+                raise ImageError(f"source must be a video that OpenCV can read, got {self.path!r} without a frame.")
+            if frame is None:
+                return
             yield frame
-            number += 1
 
     def _read(self, number: int) -> np.ndarray | None:
         import cv2
@@ -59,16 +63,3 @@ class VideoFrames:
             self._video = None
             return None
         return np.ascontiguousarray(frame[..., ::-1])
-
-
-def read_frames(path: str | Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield all frames of a video with their names: `<path>#<number>`, from 1, and (H, W, 3) uint8 RGB.
-
-    Raises:
-        ImageError: it is missing, or has no frame that OpenCV can read.
-    """
-    number = 0
-    for number, frame in enumerate(VideoFrames(path), start=1):
-        yield f"{path}#{number}", frame
-    if not number:
-        raise ImageError(f"source must be a video that OpenCV can read, got {str(path)!r} without a frame.")

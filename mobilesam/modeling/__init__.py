@@ -5,5 +5,3 @@ from mobilesam.modeling.mask_decoder import MaskDecoder
 from mobilesam.modeling.prompt_encoder import PromptEncoder
 from mobilesam.modeling.sam import Sam
 from mobilesam.modeling.transformer import TwoWayTransformer
-
-__all__ = ["ImageEncoder", "MaskDecoder", "PromptEncoder", "Sam", "TwoWayTransformer"]

@@ -14,18 +14,11 @@ from torch import Tensor, nn
 
 from mobilesam.modeling.layers import LayerNorm2d
 
-# Upstream's parameter name -> timm's, and back. Each table is applied from top to bottom, every rule once.
-TO_TIMM = (
-    (r"^patch_embed\.seq\.0\.", "patch_embed.conv1."),
-    (r"^patch_embed\.seq\.2\.", "patch_embed.conv2."),
-    # Upstream merges at the end of a layer, timm at the start of the next stage.
-    (r"^layers\.(\d+)\.downsample\.", lambda m: f"stages.{int(m[1]) + 1}.downsample."),
-    (r"^layers\.", "stages."),
-    (r"\.c\.weight$", ".conv.weight"),
-)
+# timm's parameter name -> upstream's. The table is applied from top to bottom, every rule once.
 TO_UPSTREAM = (
     (r"^patch_embed\.conv1\.", "patch_embed.seq.0."),
     (r"^patch_embed\.conv2\.", "patch_embed.seq.2."),
+    # Upstream merges at the end of a layer, timm at the start of the next stage.
     (r"^stages\.(\d+)\.downsample\.", lambda m: f"layers.{int(m[1]) - 1}.downsample."),
     (r"^stages\.", "layers."),
     (r"\.conv\.weight$", ".c.weight"),
@@ -34,9 +27,9 @@ TO_UPSTREAM = (
 UNUSED_PREFIXES = ("norm_head.", "head.")
 
 
-def rename(key: str, rules: tuple[tuple[str, Any], ...]) -> str:
-    """Apply every rule of one of the tables above to a parameter name without its module prefix."""
-    for pattern, replacement in rules:
+def upstream_name(key: str) -> str:
+    """Return upstream's name of a parameter of the trunk."""
+    for pattern, replacement in TO_UPSTREAM:
         key = re.sub(pattern, replacement, key)
     return key
 
@@ -74,19 +67,18 @@ class ImageEncoder(nn.Module):
         return self.neck(self.trunk.forward_features(x))
 
 
-def _from_upstream(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    for key in [k for k in state_dict if k.startswith(prefix)]:
-        name = key[len(prefix) :]
-        if name.startswith(UNUSED_PREFIXES):
+def _from_upstream(module: ImageEncoder, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    for name in UNUSED_PREFIXES:
+        for key in [key for key in state_dict if key.startswith(prefix + name)]:
             del state_dict[key]
-        elif not name.startswith(("neck.", "trunk.")):
-            state_dict[f"{prefix}trunk.{rename(name, TO_TIMM)}"] = state_dict.pop(key)
+    for name in module.trunk.state_dict():
+        if (key := prefix + upstream_name(name)) in state_dict:
+            state_dict[f"{prefix}trunk.{name}"] = state_dict.pop(key)
 
 
-def _to_upstream(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, _: Any) -> None:
-    inner = f"{prefix}trunk."
-    for key in [k for k in state_dict if k.startswith(inner)]:
-        state_dict[prefix + rename(key[len(inner) :], TO_UPSTREAM)] = state_dict.pop(key)
+def _to_upstream(module: ImageEncoder, state_dict: dict[str, Tensor], prefix: str, _: Any) -> None:
+    for name in module.trunk.state_dict():
+        state_dict[prefix + upstream_name(name)] = state_dict.pop(f"{prefix}trunk.{name}")
 
 
 def _forget_attention_biases(module: nn.Module, _: Any) -> None:

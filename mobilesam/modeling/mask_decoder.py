@@ -51,12 +51,9 @@ class MaskDecoder(nn.Module):
         Returns:
             Low-res logits (B, C, 256, 256) and IoU predictions (B, C), C being 3 or 1.
         """
-        return self._decode(
-            image_embeddings,
-            image_pe,
-            sparse_prompt_embeddings,
-            dense_prompt_embeddings,
-            wanted=slice(1, None) if multimask_output else slice(0, 1),
+        wanted = slice(1, None) if multimask_output else slice(0, 1)
+        return self.predict_masks(
+            image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings, wanted=wanted
         )
 
     def predict_masks(
@@ -65,19 +62,15 @@ class MaskDecoder(nn.Module):
         image_pe: Tensor,
         sparse_prompt_embeddings: Tensor,
         dense_prompt_embeddings: Tensor,
+        *,
+        wanted: slice = slice(None),
     ) -> tuple[Tensor, Tensor]:
-        """`forward` for the masks of all four tokens, as exported models want them: (B, 4, 256, 256) and (B, 4)."""
-        return self._decode(
-            image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings, wanted=slice(None)
-        )
-
-    def _decode(
-        self, image_embeddings: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor, *, wanted: slice
-    ) -> tuple[Tensor, Tensor]:
+        """`forward` for any of the tokens: all four, as exported models want them, if `wanted` does not choose."""
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([output_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)
+        batch = sparse_prompt_embeddings.shape[0]
+        tokens = torch.cat([output_tokens.expand(batch, -1, -1), sparse_prompt_embeddings], dim=1)
 
-        image = image_embeddings + dense
+        image = image_embeddings + dense_prompt_embeddings
         tokens, image_tokens = self.transformer(image, image_pe, tokens)
         upscaled = self.output_upscaling(image_tokens.transpose(1, 2).unflatten(-1, image.shape[-2:]))
 

@@ -66,10 +66,7 @@ class PromptEncoder(nn.Module):
         )
 
     def forward(
-        self,
-        points: tuple[Tensor, Tensor] | None = None,
-        boxes: Tensor | None = None,
-        masks: Tensor | None = None,
+        self, points: tuple[Tensor, Tensor] | None = None, boxes: Tensor | None = None, masks: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Embed prompts.
 

@@ -109,8 +109,4 @@ class Sam(nn.Module):
         prompts = self.encode_prompts(points, record.get("boxes"), record.get("mask_inputs"))
         logits, iou_predictions = self.decode_masks(embedding, prompts, multimask_output=multimask_output)
         masks = self.postprocess_masks(logits, record["image"].shape[-2:], record["original_size"])
-        return {
-            "masks": masks > self.mask_threshold,
-            "iou_predictions": iou_predictions,
-            "low_res_logits": logits,
-        }
+        return {"masks": masks > self.mask_threshold, "iou_predictions": iou_predictions, "low_res_logits": logits}

@@ -35,18 +35,11 @@ def size_of(area: float) -> str:
     return "small" if area < SMALL else "medium" if area < LARGE else "large"
 
 
-def interior_point(mask: np.ndarray) -> tuple[float, float]:
-    """Return the centre (x, y) of the pixel of a mask that is farthest from its border."""
-    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    y, x = np.unravel_index(depth.argmax(), depth.shape)
-    return float(x) + 0.5, float(y) + 0.5
-
-
-def jittered(box: np.ndarray, share: float, rng: np.random.Generator, hw: tuple[int, int]) -> np.ndarray:
+def jittered(box: np.ndarray, share: float, rng: np.random.Generator, original_hw: tuple[int, int]) -> np.ndarray:
     """Move each edge of a box (4,) xyxy by up to a share of its side, within the image and at least a pixel apart."""
     sides = np.tile(box[2:] - box[:2], 2)
     moved = box + rng.uniform(-share, share, 4) * sides
-    height, width = hw
+    height, width = original_hw
     x0, y0 = np.clip(moved[:2], 0, [width - 1, height - 1])
     return np.array([x0, y0, *np.clip(moved[2:], [x0 + 1, y0 + 1], [width, height])])
 
@@ -63,10 +56,10 @@ def calibration(predicted: np.ndarray, true: np.ndarray, bins: int = 10) -> dict
         and per bin that has values: count, mean predicted and mean true IoU.
     """
     index = np.clip((predicted * bins).astype(int), 0, bins - 1)
-    rows = [(index == i) for i in range(bins) if (index == i).any()]
     rows = [
         {"count": int(row.sum()), "predicted": float(predicted[row].mean()), "true": float(true[row].mean())}
-        for row in rows
+        for row in (index == i for i in range(bins))
+        if row.any()
     ]
     error = sum(row["count"] * abs(row["predicted"] - row["true"]) for row in rows) / max(1, len(predicted))
     return {

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import numpy as np
 
 from mobilesam.errors import AnnotationError, ImageError, MobileSamError
 from mobilesam.geometry import snap_outward
+from mobilesam.geometry.masks import interior_point
 from mobilesam.images import read_image
 from mobilesam.packages import require
 from mobilesam.predictor import SamPredictor
 from mobilesam.prompts import Prompt
-from mobilesam.quality.metrics import boundary_iou, calibration, interior_point, jittered, mask_iou, size_of
+from mobilesam.quality.metrics import boundary_iou, calibration, jittered, mask_iou, size_of
 
 PROMPTS = ("box", "point", "jitter")
 SIZES = ("small", "medium", "large")
@@ -179,7 +181,7 @@ def _load(path: str | Path) -> Any:
     try:
         truth.dataset = json.loads(Path(path).read_text(encoding="utf-8"))
         truth.dataset["images"], truth.dataset["annotations"], truth.dataset["categories"]
-        with _silence():
+        with redirect_stdout(StringIO()):
             truth.createIndex()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AnnotationError(
@@ -193,14 +195,11 @@ def _with_objects(truth: Any, limit: int | None) -> Iterator[tuple[dict, list[di
         (record, truth.loadAnns(truth.getAnnIds(record["id"], iscrowd=False)))
         for record in truth.loadImgs(truth.getImgIds())
     )
-    for number, pair in enumerate(pair for pair in records if pair[1]):
-        if limit is not None and number >= limit:
-            return
-        yield pair
+    return islice((pair for pair in records if pair[1]), limit)
 
 
 def _case(
-    annotation: dict, truth: Any, hw: tuple[int, int], prompts: str, jitter: float, rng: np.random.Generator
+    annotation: dict, truth: Any, original_hw: tuple[int, int], prompts: str, jitter: float, rng: np.random.Generator
 ) -> Case:
     """Return an annotation, its mask, and the prompt and box made from them.
 
@@ -215,26 +214,28 @@ def _case(
         raise AnnotationError(
             f"segmentation must be polygons or run lengths, got none that can be read: {error!r}."
         ) from error
-    if true.shape != hw:
-        raise AnnotationError(f"The annotation is for an image of {true.shape}, the file has {hw} once it is upright.")
+    if true.shape != original_hw:
+        raise AnnotationError(
+            f"The annotation is for an image of {true.shape}, the file has {original_hw} once it is upright."
+        )
     if not true.any() or width <= 0 or height <= 0:
         raise AnnotationError("The annotation must have a bbox and a mask with pixels, got an empty one.")
     box = np.array([x, y, x + width, y + height], dtype=float)
     if prompts == "jitter":
-        box = jittered(box, jitter, rng, hw)
+        box = jittered(box, jitter, rng, original_hw)
     prompt = Prompt(point_coords=np.array([interior_point(true)])) if prompts == "point" else Prompt(box=box)
-    prompt.check_inside(hw)
+    prompt.check_inside(original_hw)
     return annotation, true, prompt, box
 
 
 def _predict(
-    predictor: SamPredictor, hw: tuple[int, int], cases: list[Case], clip: bool
+    predictor: SamPredictor, original_hw: tuple[int, int], cases: list[Case], clip: bool
 ) -> list[tuple[dict, np.ndarray, np.ndarray, float]]:
     """Return annotation, true mask, mask and predicted IoU of each object."""
-    regions = [snap_outward(box, original_hw=hw) if clip else None for *_, box in cases]
+    regions = [snap_outward(box, original_hw=original_hw) if clip else None for *_, box in cases]
     crops = predictor.predict_batch([prompt for _, _, prompt, _ in cases], regions=regions)
     return [
-        (annotation, true, crop.full(hw), crop.iou_prediction)
+        (annotation, true, crop.full(original_hw), crop.iou_prediction)
         for (annotation, true, *_), [crop] in zip(cases, crops, strict=True)
     ]
 
@@ -252,7 +253,7 @@ def _average_precision(truth: Any, detections: list[dict], annotations: list[dic
     from pycocotools.cocoeval import COCOeval
 
     truth.dataset = {"info": {}, **truth.dataset, "annotations": annotations}
-    with _silence():
+    with redirect_stdout(StringIO()):
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(detections), "segm")
         evaluation.params.imgIds = sorted({annotation["image_id"] for annotation in annotations})
@@ -260,7 +261,3 @@ def _average_precision(truth: Any, detections: list[dict], annotations: list[dic
         evaluation.accumulate()
         evaluation.summarize()
     return {name: float(value) for name, value in zip(("AP", "AP50", "AP75"), evaluation.stats[:3], strict=True)}
-
-
-def _silence() -> Any:
-    return redirect_stdout(StringIO())

@@ -13,18 +13,3 @@ from mobilesam.weights.files import (
     used_tensors,
 )
 from mobilesam.weights.official import OFFICIAL_SHA256, download
-
-__all__ = [
-    "BUNDLED",
-    "OFFICIAL_SHA256",
-    "UNUSED_SHAPES",
-    "absolute_weights",
-    "check_layout",
-    "download",
-    "load_state_dict",
-    "resolve",
-    "save_checkpoint",
-    "sha256_of",
-    "sha256_of_state",
-    "used_tensors",
-]

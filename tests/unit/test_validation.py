@@ -10,11 +10,11 @@ from scenes import LEFT, RIGHT, draw_scene, ellipse_mask
 
 from mobilesam import SAM, AnnotationError, ImageError, UnsupportedError
 from mobilesam.geometry import rle
+from mobilesam.geometry.masks import interior_point
 from mobilesam.quality.metrics import (
     boundary,
     boundary_iou,
     calibration,
-    interior_point,
     jittered,
     mask_iou,
     ranks,

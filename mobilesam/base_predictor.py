@@ -1,0 +1,198 @@
+"""What `SamPredictor` and `OnnxPredictor` have in common: the image that is set, and masks from low-res logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mobilesam.errors import NoImageSetError
+from mobilesam.geometry import ImageEmbedding, MaskCrop, Region, whole_region
+from mobilesam.geometry.frames import LongestSideFrames
+from mobilesam.geometry.masks import WHOLE_TILE, Tile, crop_mask, to_numpy, upscale_logits
+from mobilesam.images import to_rgb
+from mobilesam.prompts import Prompt, check_inside, chunks
+
+if TYPE_CHECKING:  # this file works on arrays as well, and then without torch
+    from torch import Tensor
+
+    Values = Tensor | np.ndarray
+
+# Prompts, a tile for each, `multimask_output` -> the tiles that were decoded, logits (C, h, w) of each, scores (B, C).
+Decode = Callable[[Sequence[Prompt], Sequence[Tile], bool], tuple[Sequence[Tile], Sequence, Any]]
+
+
+class BasePredictor:
+    """Keeps an image and cuts masks out of logits. How images and prompts reach the network is a subclass's business.
+
+    Prompts that go to `_decode_plainly` or to what `_decoder` returns are of one structure.
+    """
+
+    transform: LongestSideFrames
+    encode_images: Callable[[Sequence[np.ndarray]], list[ImageEmbedding]]
+    _prompts_per_chunk: int  # decoded at once
+    _matrices: Callable[[ImageEmbedding], tuple[Values, Values]]  # from the low-res frame: (H, 256) and (W, 256)
+    _decode_plainly: Callable[[Sequence[Prompt], ImageEmbedding, bool], tuple[Values, Values]]  # whole logits, scores
+    _decoder: Callable[[ImageEmbedding], Decode]
+
+    _image: ImageEmbedding | None = None
+    _mask_threshold: float = 0.0
+    _linear: Callable[[Tensor, Tensor], Tensor] | None = None  # a quicker one for `upscale_logits`
+
+    def set_image(self, image: Any, image_format: str = "RGB") -> None:
+        """Encode an image.
+
+        Args:
+            image: (H, W, 3) uint8. Gray, RGBA, PIL images and tensors are converted, see `mobilesam.images.to_rgb`.
+            image_format: "RGB" or "BGR".
+
+        Raises:
+            ImageError: not an image.
+        """
+        self.set_image_embedding(self.encode_images([to_rgb(image, array_format=image_format)])[0])
+
+    def set_image_embedding(self, embedding: ImageEmbedding) -> None:
+        """Use an image that was encoded earlier, by `encode_images` or another predictor with the same weights."""
+        self._image = embedding
+
+    def reset_image(self) -> None:
+        """Forget the image."""
+        self._image = None
+
+    def get_image_embedding(self) -> Tensor | np.ndarray:
+        """Return the features of the image, (1, 256, 64, 64)."""
+        return self._require_image().features
+
+    @property
+    def is_image_set(self) -> bool:
+        """Whether there is an image to predict in."""
+        return self._image is not None
+
+    def predict(
+        self,
+        point_coords: Any = None,
+        point_labels: Any = None,
+        box: Any = None,
+        mask_input: Any = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Predict the masks of one object.
+
+        Args:
+            point_coords: (N, 2) xy pixels of the original image, all on or beside one object.
+            point_labels: (N,) 1 foreground, 0 background. Default: all 1.
+            box: (4,) xyxy pixels of the original image.
+            mask_input: (1, 256, 256) low-res logits of an earlier prediction, or a (H, W) bool mask.
+            multimask_output: three candidates instead of one. Better for one ambiguous point; choose by score.
+            return_logits: logits instead of booleans.
+
+        Returns:
+            masks (C, H, W) bool or float32, iou_predictions (C,) float32, low_res_logits (C, 256, 256) float32.
+
+        Raises:
+            NoImageSetError: no image is set.
+            PromptError: a prompt is wrong.
+        """
+        image = self._require_image()
+        prompt = Prompt(box=box, point_coords=point_coords, point_labels=point_labels, mask_input=mask_input)
+        logits, iou_predictions = (x[0] for x in self._decode_plainly([prompt], image, multimask_output))
+        masks = self._upscale(logits, self._matrices(image), whole_region(image.original_hw))
+        masks = masks if return_logits else masks > self._mask_threshold
+        return to_numpy(masks), to_numpy(iou_predictions), to_numpy(logits)
+
+    def predict_batch(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        image: ImageEmbedding | None = None,
+        regions: Sequence[Region | None] | None = None,
+        multimask_output: bool | None = False,
+        best_only: bool = False,
+        return_low_res_logits: bool = False,
+    ) -> list[list[MaskCrop]]:
+        """Predict the masks of many objects, each of which may have its own kinds and number of prompts.
+
+        No object's mask depends on the others in the call. Masks are upscaled one at a time and only inside their
+        region, so memory does not grow with the number of prompts.
+
+        Args:
+            prompts: from `make_prompts` or `Prompt`.
+            image: the image to predict in. Default: the one that is set.
+            regions: per prompt the `(x0, y0, x1, y1)` of the original image outside of which the mask is not wanted,
+                or None for the whole image.
+            multimask_output: three candidates instead of one; None for three where the prompt is one single point,
+                which may name a part or a whole, and one elsewhere.
+            best_only: keep the candidate with the highest IoU prediction.
+            return_low_res_logits: keep the (256, 256) logits in each `MaskCrop`.
+
+        Returns:
+            One list a prompt, in order, of its candidates. An empty list for no prompts.
+
+        Raises:
+            NoImageSetError: no image is set or given.
+            PromptError: a prompt does not fit the image; its index is named.
+        """
+        image = image or self._require_image()
+        check_inside(prompts, image.original_hw)
+        matrices, decode = self._matrices(image), self._decoder(image)
+        regions = [region or whole_region(image.original_hw) for region in regions or [None] * len(prompts)]
+        tiles = [WHOLE_TILE if return_low_res_logits else self._tile(matrices, region) for region in regions]
+        results: list[list[MaskCrop]] = [[] for _ in prompts]
+        for chunk, multimask in chunks(prompts, multimask_output, size=self._prompts_per_chunk):
+            decoded = decode([prompts[i] for i in chunk], [tiles[i] for i in chunk], multimask)
+            for index, tile, logits, iou_predictions in zip(chunk, *decoded, strict=True):
+                keep = [int(iou_predictions.argmax())] if best_only else range(len(logits))
+                place = {"region": regions[index], "tile": tile, "keep_logits": return_low_res_logits}
+                results[index] = [self._cut(logits[i], float(iou_predictions[i]), matrices, **place) for i in keep]
+        return results
+
+    def _tile(self, matrices: tuple[Values, Values], region: Region) -> Tile:
+        """Return the image tokens to decode for a region: all, where the decoder knows no parts."""
+        return WHOLE_TILE
+
+    def _upscale(
+        self, logits: Values, matrices: tuple[Values, Values], region: Region, tile: Tile = WHOLE_TILE
+    ) -> Values:
+        return upscale_logits(logits, matrices, region, tile, linear=self._linear)
+
+    def _cut(
+        self,
+        logits: Values,
+        iou_prediction: float,
+        matrices: tuple[Values, Values],
+        *,
+        region: Region,
+        tile: Tile,
+        keep_logits: bool = False,
+        stability_offset: float = 1.0,
+    ) -> MaskCrop:
+        """Upscale the logits (h, w) of a tile in a region, and keep the tight crop of the mask."""
+        return crop_mask(
+            self._upscale(logits, matrices, region, tile),
+            region,
+            mask_threshold=self._mask_threshold,
+            iou_prediction=iou_prediction,
+            low_res_logits=logits if keep_logits else None,
+            stability_offset=stability_offset,
+        )
+
+    def _stack(self, prompts: Sequence[Prompt], image: ImageEmbedding) -> tuple[np.ndarray | None, ...]:
+        """Stack prompts of one structure in the input frame: points, labels, boxes, mask inputs; None for no such."""
+        coords, labels, boxes = (
+            None if getattr(prompts[0], name) is None else np.stack([getattr(prompt, name) for prompt in prompts])
+            for name in ("point_coords", "point_labels", "box")
+        )
+        coords = None if coords is None else self.transform.apply_coords(coords, image.original_hw)
+        boxes = None if boxes is None else self.transform.apply_boxes(boxes, image.original_hw)
+        if prompts[0].mask_input is None:
+            return coords, labels, boxes, None
+        masks = [prompt.mask_input for prompt in prompts]
+        masks = np.stack([self.transform.apply_mask(mask) if mask.dtype == bool else mask for mask in masks])
+        return coords, labels, boxes, masks
+
+    def _require_image(self) -> ImageEmbedding:
+        if self._image is None:
+            raise NoImageSetError("An image must be set before masks are predicted, got none. Call set_image() first.")
+        return self._image
