@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -248,4 +249,4 @@ def _label(value: dict | None, *, without: Iterable[str]) -> fo.Label | None:
     if without:
         [name] = value.keys() & set(LISTS)
         value = {**value, name: [label for label in value[name] if str(label["_id"]) not in without]}
-    return getattr(fo, value["_cls"]).from_dict(value)
+    return getattr(fo, value["_cls"]).from_dict(deepcopy(value))  # FiftyOne puts objects into what it is given
