@@ -122,7 +122,8 @@ def _box(label: fo.Label) -> list[float]:
             )
         box = np.concatenate([corner_and_size[:2], corner_and_size[:2] + corner_and_size[2:]])
     clipped = box.clip(0, 1)
-    return (clipped if (clipped[2:] > clipped[:2]).all() else box).tolist()
+    usable = np.isfinite(box).all() and (clipped[2:] > clipped[:2]).all()
+    return (clipped if usable else box).tolist()
 
 
 def _points(label: fo.Keypoint, options: Options) -> PlainPrompt:

@@ -143,7 +143,9 @@ def _declare(dataset: fo.Dataset, label_field: str) -> None:
 
 def _delete_new_fields(dataset: fo.Dataset, field: str, config: Any) -> None:
     """Delete the fields that came with a run and hold nothing now, the label field itself among them."""
-    before, path = set(getattr(config, "paths_before", None) or paths_in(dataset, field)), labels_path(dataset, field)
+    # A job of a version before 0.2 did not note the paths: then all of them may be the dataset's own.
+    before, path = getattr(config, "paths_before", None), labels_path(dataset, field)
+    before = paths_in(dataset, field) if before is None else set(before)
     if field not in before:
         if not dataset.count(path):
             _delete_field(dataset, field)

@@ -277,7 +277,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
 
     def _book(self, outcome: Outcome, error: Exception | None = None) -> None:
         self.last_run.total += 1
-        self.last_run.book(outcome)
+        self.last_run.book(outcome, log=False)  # the summary tells of them
         if self._options.on_error == "raise" and outcome.failures:
             raise RunStopped(error or PromptError(str(outcome.failures[0])))
 

@@ -119,8 +119,8 @@ class Report:
         left = self.total - self.done - self.up_to_date - self.failed
         return max(0, left) / self.images_per_second if self.images_per_second else None
 
-    def book(self, outcome: "Outcome") -> None:
-        """Count what became of an image."""
+    def book(self, outcome: "Outcome", *, log: bool = True) -> None:
+        """Count what became of an image, and tell of failures as they come."""
         if outcome.content is None:
             self.failed += 1
         elif outcome.unchanged:
@@ -133,7 +133,7 @@ class Report:
             self.failed_prompts += len(outcome.failures)
         self.tracks += outcome.tracks
         self.ended += outcome.ended
-        self.add(outcome.failures)
+        self.add(outcome.failures, log=log)
 
     def add(self, failures: list[Failure], *, log: bool = True) -> None:
         """Write failures down; the counts are not changed."""

@@ -11,8 +11,6 @@ from pathlib import Path
 import fiftyone as fo
 import numpy as np
 import pytest
-from fiftyone_mobilesam.cluster.actors import Worker, read, read_shards
-from fiftyone_mobilesam.segmenter import Segmenter
 from PIL import Image
 from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, keypoints
 
@@ -24,7 +22,14 @@ from fiftyone_mobilesam.cluster import (
     write_coco_manifest,
     write_manifest,
 )
+from fiftyone_mobilesam.engine.item import Item
+from fiftyone_mobilesam.engine.reader import Reader
+from fiftyone_mobilesam.engine.records import RecordForm
+from fiftyone_mobilesam.engine.run import Settings
+from fiftyone_mobilesam.jobs.ray import ShardWriter
+from fiftyone_mobilesam.options import MaskOptions
 from fiftyone_mobilesam.review import Review
+from fiftyone_mobilesam.sinks.shards import check_note, note_of, read_shards
 from mobilesam import FieldError
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mobilesam[ray]'")
@@ -84,7 +89,7 @@ def check_records_are_those_of_a_plain_run(coco, images, folder, *, images_per_s
     killed = []
     killer = threading.Thread(target=kill_a_worker, args=(folder / "ray" / "shards", killed), daemon=True)
     killer.start()
-    assert label_manifest(folder / "manifest.parquet", folder / "ray", actors=2, **SETTINGS) == count
+    assert label_manifest(folder / "manifest.parquet", folder / "ray", workers=2, **SETTINGS) == count
     killer.join()
     assert killed == [1]  # shards that were there
     report = merge_coco(coco, folder / "ray", folder / "ray.json")
@@ -102,12 +107,12 @@ def test_50_coco_images_with_two_actors_of_which_one_is_killed(cluster, coco50, 
     report = check_records_are_those_of_a_plain_run(
         coco50 / "instances.json", coco50 / "images", tmp_path, images_per_shard=5
     )
-    assert (report.annotations, report.masks) == (470, 470)
+    assert (report.prompts, report.masks) == (470, 470)
 
 
 def test_actors_make_what_a_plain_run_makes_though_one_is_killed(cluster, coco):
     folder = coco.parent
-    assert check_records_are_those_of_a_plain_run(coco, folder, folder, images_per_shard=2).failed == 2
+    assert check_records_are_those_of_a_plain_run(coco, folder, folder, images_per_shard=2).failed_prompts == 2
 
     # Again: what is missing is done, and nothing else. Other options want another folder.
     assert label_manifest(folder / "manifest.parquet", folder / "ray", **SETTINGS) == 1  # the image that is missing
@@ -133,9 +138,10 @@ def plain(label) -> str:
 
 def label_here(manifest, out, **options):
     """Do in this process what an actor does."""
-    Worker(str(manifest), str(out), **SETTINGS, **options)(
-        {"group": np.arange(parquet.read_metadata(manifest).num_row_groups)}
-    )
+    parsed = MaskOptions(**options)
+    check_note(out, note_of("mobile_sam.pt", "fp32", parsed, cached=False), "mobile_sam.pt")
+    groups = np.arange(parquet.read_metadata(manifest).num_row_groups)
+    ShardWriter(str(manifest), str(out), Settings(RecordForm(), parsed, verify=False), "cpu")({"group": groups})
 
 
 @pytest.mark.parametrize("options", [{}, {"box": "prompt"}, {"confidence": "predicted_iou"}])
@@ -157,8 +163,9 @@ def test_merged_labels_are_those_of_apply_model(model, make_dataset, tmp_path, o
         label_here(tmp_path / "manifest.parquet", tmp_path / field)
         how = {"prompt_field": field, "label_field": f"{field}_ray", **options}
         report = merge_into_dataset(dataset, tmp_path / field, **how)
-        assert (report.masks, len(report.failed)) == (model.last_run.masks, len(model.last_run.failed))
-        assert {f.reason for f in report.failed} == {f.reason for f in model.last_run.failed}
+        for name in ("masks", "done", "empty", "failed", "failed_prompts"):
+            assert getattr(report, name) == getattr(model.last_run, name), name
+        assert {f.reason for f in report.failures} == {f.reason for f in model.last_run.failures}
         dataset.reload()
         schema = dataset.get_field_schema(flat=True)
         for name in ("predicted_iou", "stability_score", "failure", "prompt_id"):
@@ -186,13 +193,13 @@ def test_what_has_changed_since_is_not_merged(make_dataset, tmp_path):
     sample.boxes.detections[0].bounding_box = ellipse_box(*RIGHT)
     sample.save()
     report = merge_into_dataset(dataset, tmp_path / "out", prompt_field="boxes", label_field="masks")
-    assert (report.masks, [failure.sample_id for failure in report.failed]) == (1, [sample.id])
+    assert (report.masks, [failure.sample_id for failure in report.failures]) == (1, [sample.id])
     assert dataset.first().masks is None
     # In place, and with the shards of a second run beside those of the first.
     write_manifest(dataset, tmp_path / "manifest.parquet", prompt_field="boxes")
     label_here(tmp_path / "manifest.parquet", tmp_path / "out")
     report = merge_into_dataset(dataset, tmp_path / "out", prompt_field="boxes", label_field="boxes", in_place=True)
-    assert (report.masks, report.failed) == (2, [])
+    assert (report.masks, report.failed) == (2, 0)
     assert all(sample.boxes.detections[0].mask is not None for sample in dataset)
 
 
@@ -216,9 +223,9 @@ def test_what_was_merged_is_not_merged_over(make_dataset, tmp_path):
     review.decide(review.load(accepted), "accepted")
     before = list(dataset._sample_collection.find())
     report = merge(tmp_path / "first")  # the same shards again: nothing changes
-    assert (report.masks, report.failed) == (4, [])
+    assert (report.masks, report.up_to_date, report.failed) == (0, 2, 0)
     assert list(dataset._sample_collection.find()) == before
-    assert merge(tmp_path / "second").masks == 4  # shards of another run: what was accepted stays
+    assert merge(tmp_path / "second").masks == 3  # shards of another run: what was accepted stays
     dataset.reload()
     corrected, kept = dataset.first().masks.detections
     assert corrected.mask.shape != (8, 8)
@@ -230,10 +237,10 @@ def test_merging_twice_in_place_changes_nothing(make_dataset, tmp_path):
     dataset = make_dataset({"boxes": detections([0.123, 0.211, 0.3131, 0.583])})
     write_manifest(dataset, tmp_path / "manifest.parquet", prompt_field="boxes")
     label_here(tmp_path / "manifest.parquet", tmp_path / "out")
-    for _ in range(2):
+    for masks, up_to_date in ((1, 0), (0, 1)):
         how = {"prompt_field": "boxes", "label_field": "boxes", "in_place": True}
         report = merge_into_dataset(dataset, tmp_path / "out", **how)
-        assert (report.masks, report.failed) == (1, [])
+        assert (report.masks, report.up_to_date, report.failed) == (masks, up_to_date, 0)
         documents = list(dataset._sample_collection.find())
     assert list(dataset._sample_collection.find()) == documents
 
@@ -250,13 +257,17 @@ def test_wrong_input_is_an_error_before_anything_is_done(make_dataset, tmp_path)
 
 
 def test_images_lie_wherever_fsspec_reads(tmp_path):
-    segmenter, image = Segmenter(**SETTINGS), draw_scene([LEFT])
+    image = draw_scene([LEFT])
+
+    def read(place):
+        return Reader().read(Item(key="", image=place))
+
     Image.fromarray(image).save(tmp_path / "a.png")
     memory = fsspec.filesystem("memory")
     memory.pipe("/bucket/a b.png", (tmp_path / "a.png").read_bytes())
     memory.pipe("/bucket/broken.png", b"no image")
-    assert np.array_equal(read("memory://bucket/a b.png", segmenter), image)
-    assert np.array_equal(read(f"file://{tmp_path / 'a.png'}", segmenter), image)
-    assert "got 'memory://bucket/broken.png' of 8 bytes" in read("memory://bucket/broken.png", segmenter)
-    assert "memory://bucket/missing.png" in read("memory://bucket/missing.png", segmenter)
-    assert "nothing://a.png" in read("nothing://a.png", segmenter)
+    assert np.array_equal(read("memory://bucket/a b.png").pixels, image)
+    assert np.array_equal(read(f"file://{tmp_path / 'a.png'}").pixels, image)
+    assert "got 'memory://bucket/broken.png' of 8 bytes" in read("memory://bucket/broken.png").failure
+    assert "memory://bucket/missing.png" in read("memory://bucket/missing.png").failure
+    assert "nothing://a.png" in read("nothing://a.png").failure

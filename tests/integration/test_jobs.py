@@ -152,7 +152,12 @@ def test_another_prompt_field_does_not_take_over(pair):
     pair.clone_sample_field("detections", "others")
     with pytest.raises(FieldError, match="which job 'label' fills from detections"):
         label(pair, "others", job="other")
-    assert counts(label(pair, "others", job="other", overwrite=True)) == (3, 0, 0)
+    # The same boxes with the same ids: the same masks. Other boxes are done.
+    assert counts(label(pair, "others", job="other", overwrite=True)) == (0, 3, 0)
+    sample = pair.first()
+    sample.others.detections[0].bounding_box = list(BOXES[1])
+    sample.save()
+    assert counts(label(pair, "others", job="other", overwrite=True)) == (1, 2, 0)
 
 
 def test_an_accepted_mask_stays_with_other_options_and_a_rejected_one_does_not(pair):

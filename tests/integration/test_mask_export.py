@@ -84,12 +84,13 @@ def test_pycocotools_reads_the_same_masks(dataset, tmp_path, kind):
     assert made[6]["failure"] == "No pixel."
     assert made[6]["bbox"] == pytest.approx([32, 24, 64, 48])
     assert "missing.png" in made[7]["failure"]
-    assert [f["label_id"] for f in report.failures] == [made[i]["label_id"] for i in (6, 7, 8)]
+    assert [f.prompt_id for f in report.failures] == [made[i]["label_id"] for i in (6, 7, 8)]
     if kind == "coco-polygons":
         loss = report.polygons
         assert (loss.masks_in, loss.masks_out, loss.holes, loss.largest_area_error) == (7, 7, 2, 0)
         assert loss.area_in == loss.area_out == sum(mask.sum() for mask in expected) + 120 * 160
-    assert json.loads((tmp_path / "out.json.report.json").read_text()) == report.as_dict()
+    books = json.loads((tmp_path / "out.json.report.json").read_text())
+    assert books == {**report.as_dict(), "ended": []}
 
 
 def test_twice_gives_the_same_bytes(dataset, tmp_path):
@@ -171,8 +172,8 @@ def test_an_image_that_is_gone_costs_its_labels_only(make_dataset, tmp_path):
     dataset = make_dataset({"masks": masks, "filepath": str(tmp_path / "gone.png")}, {"masks": masks.copy()})
     for kind in ("coco", "yolo"):
         report = fom.export_masks(dataset, "masks", tmp_path / kind, format=kind)
-        assert (report.labels, report.masks) == (2, 1)
-        assert "gone.png" in report.failures[0]["reason"]
+        assert (report.prompts, report.masks) == (2, 1)
+        assert "gone.png" in report.failures[0].reason
     assert [bool(a["failure"]) for a in annotations_of(tmp_path / "coco")] == [True, False]
 
 
@@ -197,7 +198,7 @@ def test_wrong_calls_and_the_command(dataset, tmp_path, capsys):
         fom.export_masks(dataset, "masks", tmp_path / "no" / "x")
     command = ["export", "--dataset", dataset.name, "--out", str(tmp_path / "out.json")]
     assert cli.main(command) == 1
-    assert "coco: 7 masks of 10 labels in 3 images, 3 without a mask" in capsys.readouterr().out
+    assert "coco: 7 masks in 3 images, 3 prompts without a mask" in capsys.readouterr().out
 
 
 def test_coco_truth_through_yolo(coco50, make_dataset, tmp_path):
@@ -214,7 +215,7 @@ def test_coco_truth_through_yolo(coco50, make_dataset, tmp_path):
     dataset = make_dataset(*samples)
     report = fom.export_masks(dataset, "masks", tmp_path / "yolo", format="yolo")
     print(report)
-    assert report.labels == len(coco.anns)
+    assert report.prompts == len(coco.anns)
     assert report.polygons.masks_out == report.masks
     fom.export_masks(dataset, "masks", tmp_path / "out.json", format="coco-polygons")
     back = COCO(str(tmp_path / "out.json"))

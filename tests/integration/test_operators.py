@@ -135,7 +135,7 @@ def test_an_empty_target_is_nothing_to_do(plugin, dataset):
 def test_a_run_makes_what_apply_model_makes(plugin, dataset, model):
     result = run(plugin, "segment", dataset, params={"prompt_field": "boxes", "label_field": "masks"})
     json.dumps(result)
-    assert (result["state"], result["samples"], result["masks"], result["failed_prompts"]) == ("completed", 3, 5, 1)
+    assert (result["state"], result["samples"], result["masks"], result["failed_prompts"]) == ("finished", 3, 5, 1)
     assert "must overlap the image" in result["failures"][0]["reason"]
     assert sum(result["predicted_iou"]["counts"]) == 5
     dataset.apply_model(model, label_field="same", prompt_field="boxes")
@@ -144,7 +144,7 @@ def test_a_run_makes_what_apply_model_makes(plugin, dataset, model):
             assert (ours.bounding_box, ours.predicted_iou) == (theirs.bounding_box, theirs.predicted_iou)
             assert np.array_equal(ours.mask, theirs.mask)
     config = dataset.get_run_info(result["run"]).config
-    assert (config.state, config.settings["prompt_field"], len(config.weights_sha256)) == ("completed", "boxes", 64)
+    assert (config.state, config.call["prompt_field"], len(config.made_from)) == ("finished", "boxes", 32)
     assert foo.get_operator(plugin + "show_failures")(dataset, result["run"]) == result["failures"]
     assert foo.get_operator(plugin + "show_run")(dataset, result["run"]).count("masks.detections") == 6
     assert "'boxes'" in dataset.get_field("masks").description
@@ -169,10 +169,10 @@ def test_stop_keeps_what_is_done(plugin, dataset):
 
     event = threading.Event()
     result = segment(dataset, "masks", prompt_field="boxes", on_progress=lambda progress: event.set(), stop=event)
-    assert result["state"] == "stopped"
+    assert result["state"] == "interrupted"
     done = dataset.match(fo.ViewField("masks") != None)  # noqa: E711
     assert 0 < len(done) == result["samples"] < 3
-    assert dataset.get_run_info(result["run"]).config.state == "stopped"
+    assert dataset.get_run_info(result["run"]).config.state == "interrupted"
     run(plugin, "undo_run", dataset)
     assert not dataset.has_field("masks")
 
@@ -183,7 +183,7 @@ def test_the_stop_button_stops(plugin, dataset):
     first = next(generator).body.params["outputs"]["type"]["properties"]["stop"]["view"]
     assert run(plugin, "stop_run", dataset, params=first["params"]) == {"stopping": True}
     *_, last = generator
-    assert last.body.params["results"]["state"] == "stopped"
+    assert last.body.params["results"]["state"] == "interrupted"
     assert run(plugin, "stop_run", dataset, params=first["params"]) == {"stopping": False}
 
 
@@ -364,13 +364,13 @@ def test_two_runs_at_once(plugin, dataset):
 
 
 def test_the_model_is_loaded_once_and_released(plugin, dataset):
-    from fiftyone_mobilesam.models import cached_model, release_models
+    from fiftyone_mobilesam.models import release_models, shared_model
 
     release_models()
-    one, two = cached_model("cpu"), cached_model("cpu")
+    one, two = shared_model("cpu"), shared_model("cpu")
     assert one.predictor is two.predictor
     assert run(plugin, "release_models", dataset) == {"released": 1}
-    assert cached_model("cpu").predictor is not one.predictor
+    assert shared_model("cpu").predictor is not one.predictor
     assert foo.get_operator(plugin + "release_models")() == {"released": 1}
 
 

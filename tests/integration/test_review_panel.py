@@ -84,7 +84,7 @@ def test_filters_and_the_open_sample(dataset):
 
 
 def test_a_retry_loads_the_shared_model_and_shows_the_new_mask(dataset, model, monkeypatch):
-    monkeypatch.setattr(models, "cached_model", lambda *_, **__: model)  # the session's network, not a second one
+    monkeypatch.setattr(models, "shared_model", lambda *_, **__: model)  # the session's network, not a second one
     window = Window(dataset)
     window.do("on_load")
     assert "New mask: predicted IoU 0.9" in window.do("padded")
