@@ -176,7 +176,8 @@ class SamAutomaticMaskGenerator:
             if x0 < x1 and y0 < y1:  # in a tiny image some crops have no pixels
                 found += self._find_in_crop(image, (x0, y0, x1, y1), self.point_grids[layer])
         if len(crop_boxes) > 1:  # masks of smaller crops first
-            found = _without_duplicates(found, [1 / _area(c.crop_box) for c in found], self.crop_nms_thresh)
+            areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (candidate.crop_box for candidate in found)]
+            found = _without_duplicates(found, [1 / area for area in areas], self.crop_nms_thresh)
         if self.min_mask_region_area > 0:  # masks that did not change first
             cleaned = [self._clean(candidate) for candidate in found]
             scores = [float(new is old) for new, old in zip(cleaned, found, strict=True)]
@@ -277,10 +278,6 @@ def _without_duplicates(candidates: list[Candidate], scores: list[float], iou_th
 def _last_inclusive(region: Region) -> list[int]:
     x0, y0, x1, y1 = region
     return [x0, y0, max(x1 - 1, 0), max(y1 - 1, 0)]
-
-
-def _area(box: Region) -> int:
-    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _xywh(box: Sequence[int]) -> list[int]:

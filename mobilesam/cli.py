@@ -184,11 +184,7 @@ def _numbers(count: int) -> Any:
 
 
 def _as_options(argv: list[str]) -> list[str]:
-    """Rewrite Ultralytics' `key=value` as options.
-
-    Raises:
-        ValueError: an unknown key, or a value that cannot be read.
-    """
+    """Rewrite Ultralytics' `key=value` as options, or raise a ValueError that names what cannot be read."""
     result = []
     for word in argv:
         key, equals, value = word.partition("=")
@@ -235,11 +231,7 @@ def _files(source: str) -> Iterator[str]:
 
 
 def _target(out: str, name: str, written: set[Path]) -> Path:
-    """Return the file for one image: `out` itself if it has a suffix, else `name` in that folder, which is made.
-
-    Raises:
-        OSError: another image was written there.
-    """
+    """Return the file for one image: `out` itself if it has a suffix, else `name` in that folder, which is made."""
     path = Path(out)
     if path.is_dir() or not path.suffix or out.endswith("/"):
         path.mkdir(parents=True, exist_ok=True)

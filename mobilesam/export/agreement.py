@@ -50,7 +50,8 @@ def measure(encoder: Graph, decoder: Graph, logits: str, run_encoder: Run, run_d
     for image, prompts in scenes():
         inputs = encoder.feed(image)
         with torch.no_grad():
-            expected = _as_tuple(encoder(*inputs))
+            expected = encoder(*inputs)
+        expected = expected if isinstance(expected, tuple) else (expected,)
         got = tuple(run_encoder(inputs))
         for coords, labels in prompts:
             with torch.no_grad():
@@ -102,7 +103,3 @@ def _prompts(mask: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
 def _ious(a: Tensor, b: Tensor) -> list[float]:
     intersection, union = ((a & b).sum((-1, -2)), (a | b).sum((-1, -2)))
     return torch.where(union > 0, intersection / union.clamp(min=1), 1.0).flatten().tolist()
-
-
-def _as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return outputs if isinstance(outputs, tuple) else (outputs,)

@@ -69,6 +69,7 @@ class FoldedAttention:
 
     def queries_to_image(self, tokens: Tensor) -> Tensor:
         """Fold the key projection of the image into the queries. (B, T, 256) -> (B, heads * T, 256)."""
+        # Without the key's bias: it adds the same to a query's score of every image token, and softmax cancels that.
         return (self.split(self.module.q_proj(tokens)) @ self.key).flatten(1, 2)
 
     def output(self, context: Tensor) -> Tensor:
@@ -164,8 +165,10 @@ class FastDecoder:
 
         tokens = self._first_tokens(image, prompt)
         second, final = self.second, self.decoder.transformer
-        looking = self._self_attention(tokens, prompt)
+        query = tokens + prompt
+        looking = second.norm1(tokens + second.self_attn(q=query, k=query, v=tokens))
         queries = self.second_in.queries_to_image(looking + prompt)
+        # The first layer reads the one copy that all prompts share and writes the first of their own.
         shared = [image.tokens.expand(len(some), -1, -1) for some in prompt.split(self.group)]
         groups = [torch.empty_like(tokens, memory_format=torch.contiguous_format) for tokens in shared]
         context = self._image_layer(self.first_out, self.first.norm4, tokens, prompt, shared, queries, out=groups)
@@ -173,7 +176,7 @@ class FastDecoder:
         tokens = second.norm3(tokens + _mlp(second.mlp, tokens))
 
         # Nobody looks at the other tokens any more.
-        wanted = [0, *(1 + i for i in indices)]
+        wanted = [0, *(1 + i for i in indices)]  # 0 knows the IoUs, the masks come after
         last = tokens[:, wanted]
         queries = self.final.queries_to_image(last + prompt[:, wanted])
         context = self._image_layer(self.second_out, second.norm4, tokens, prompt, groups, queries, out=groups)
@@ -194,11 +197,6 @@ class FastDecoder:
         tokens = layer.norm2(tokens + attention.out_proj(attended).view_as(tokens))
         return layer.norm3(tokens + _mlp(layer.mlp, tokens))
 
-    def _self_attention(self, tokens: Tensor, prompt: Tensor) -> Tensor:
-        """How the second layer begins, on the token side. (B, T, 256) -> (B, T, 256)."""
-        query = tokens + prompt
-        return self.second.norm1(tokens + self.second.self_attn(q=query, k=query, v=tokens))
-
     def _image_layer(
         self,
         attention: FoldedAttention,
@@ -210,23 +208,16 @@ class FastDecoder:
         *,
         out: list[Tensor],
     ) -> Tensor:
-        """Let the image look at the tokens, then the queries of the next attention at the image.
+        """Let the image look at the tokens, then `queries` (B, Q, 256), folded, of the next attention at the image.
 
-        Args:
-            attention, norm: of the image to the tokens.
-            tokens, prompt: (B, T, 256).
-            groups: image tokens (b, 4096, 256) of a group of prompts each.
-            queries: (B, Q, 256), folded.
-            out: where the new image tokens go, a group each; may be `groups`.
-
-        Returns:
-            The context of the queries, (B, Q, 256).
+        `groups` are image tokens (b, 4096, 256) of some prompts each. The new ones go to `out`, which may be `groups`.
         """
         keys, bias = attention.keys_from_tokens(tokens + prompt)
         values = attention.values_from_tokens(tokens).transpose(1, 2).contiguous()
         parts = [x.to(self.dtype).split(self.group) for x in (keys, bias, values, queries)]
         context = []
         for image, after, key, key_bias, value, query in zip(groups, out, *parts, strict=True):
+            # Scores of all strips, as a softmax over the image needs; the rest lives for one strip, in one buffer.
             scores = query.new_empty(*query.shape[:2], image.shape[1])
             buffer = torch.empty_like(image[:, self.strips[0]])
             for rows in self.strips:
@@ -255,6 +246,7 @@ class FastDecoder:
             Per prompt low-res logits (C, 4 * rows, 4 * columns).
         """
         grids = [x.view(GRID, GRID, -1) for x in image_tokens]
+        # A layer takes the tiles of all prompts as one list of tokens, so small tiles cost no more than their tokens.
         picked = torch.cat(
             [grid[r0:r1, c0:c1].flatten(0, 1) for grid, (r0, c0, r1, c1) in zip(grids, tiles, strict=True)]
         )

@@ -15,7 +15,7 @@ It calls torch's private `mkldnn` operators, as `torch.compile` does; where they
 from collections.abc import Callable
 
 import torch
-from timm.models.tiny_vit import MBConv, PatchMerging, TinyVitBlock
+from timm.models.tiny_vit import MBConv, TinyVitBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,9 +50,10 @@ class FastEncoder:
             *(_in_strips(_inverted_bottleneck(block, dtype), stride=1) for block in trunk.stages[0].blocks),
         ]
         for stage in trunk.stages[1:]:
-            merge = _merge(stage.downsample, dtype)
-            stride = stage.downsample.conv2.conv.stride[0]
-            steps += [_in_strips(merge, stride=stride), *(_attention_block(b, dtype) for b in stage.blocks)]
+            down = stage.downsample
+            merge = _chain(*(_conv(c, dtype, gelu=c is not down.conv3) for c in (down.conv1, down.conv2, down.conv3)))
+            steps.append(_in_strips(merge, stride=down.conv2.conv.stride[0]))
+            steps += [_attention_block(block, dtype) for block in stage.blocks]
         steps += [Tensor.float, _conv(neck[0]), _layer_norm(neck[1]), _conv(neck[2]), _layer_norm(neck[3])]
         self._run = _chain(*steps)
 
@@ -135,18 +136,13 @@ def _in_strips(step: Step, *, stride: int) -> Step:
             stop = min(start + STRIP_ROWS, height)
             first, last = max(start - 1, 0), min(stop + 1, height)
             strip = step(x[:, :, stride * first : stride * last])
-            if out is None:
+            if out is None:  # only the step knows how many channels and columns it makes
                 shape = (*strip.shape[:2], height, strip.shape[3])
                 out = torch.empty(shape, dtype=strip.dtype, memory_format=torch.channels_last)
             out[:, :, start:stop] = strip[:, :, start - first : stop - first]
         return out
 
     return run
-
-
-def _merge(merging: PatchMerging, dtype: torch.dtype) -> Step:
-    convolutions = merging.conv1, merging.conv2, merging.conv3
-    return _chain(*(_conv(conv, dtype, gelu=conv is not merging.conv3) for conv in convolutions))
 
 
 def _inverted_bottleneck(block: MBConv, dtype: torch.dtype) -> Step:
@@ -176,6 +172,7 @@ def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Step:
         if fused:
             attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         else:
+            # In float32 whatever the products are in: a score in bfloat16 has two or three digits.
             scores = (query @ key.transpose(-1, -2)).float().mul_(attention.scale).add_(bias)
             attended = scores.softmax(dim=-1).to(dtype) @ value
         return project_out(attended.transpose(1, 2).flatten(2))
@@ -183,6 +180,7 @@ def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Step:
     def run(x: Tensor) -> Tensor:
         rows = x.permute(0, 2, 3, 1)
         _, height, width, channels = rows.shape
+        # As in timm, windows that reach beyond the map see zeros there, and attend to them.
         padded = F.pad(rows, (0, 0, 0, -width % side, 0, -height % side))
         columns = padded.shape[2] // side
         strip = side * max(1, windows_at_once // columns)
@@ -190,6 +188,7 @@ def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Step:
             part = padded[:, start : start + strip]
             windows = part.view(-1, side, columns, side, channels).transpose(1, 2).reshape(-1, side * side, channels)
             out = attend_windows(windows).view(-1, columns, side, side, channels).transpose(1, 2).reshape(part.shape)
+            # In place: nobody reads the map again as it was.
             rows[:, start : start + strip] += out[:, : height - start, :width]
         rows = convolve(rows.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         before = block.mlp.norm

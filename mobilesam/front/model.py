@@ -158,7 +158,8 @@ class MobileSAM:
 
     def info(self, detailed: bool = False, verbose: bool = True) -> tuple[int, int]:
         """Return the number of modules and of parameters; print them if `verbose`, each part's if `detailed`."""
-        counts = {name: _parameters(part) for name, part in self.model.named_children()}
+        parts = self.model.named_children()
+        counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts}
         modules, parameters = len(list(self.model.modules())), sum(counts.values())
         if verbose:
             print(f"MobileSAM: {modules} modules, {parameters:,} parameters, on {self.device}")
@@ -267,10 +268,6 @@ class MobileSAM:
 
 
 SAM = MobileSAM
-
-
-def _parameters(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _device(device: str | torch.device | int | None) -> torch.device | None:

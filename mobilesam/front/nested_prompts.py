@@ -40,6 +40,7 @@ def _is_by_image(name: str, values: Any) -> bool:
         return _depth(values) >= DEPTH_BY_IMAGE[name]
     if values and all(hasattr(value, "__len__") and not len(value) for value in values):  # no prompts in any image
         return True
+    # An outer list of arrays is a level of its own. `any`, since images without prompts have nothing to measure.
     return any(detector_boxes(value) is not None or 1 + _depth(value) >= DEPTH_BY_IMAGE[name] for value in values)
 
 
@@ -61,7 +62,7 @@ def parse_prompts(*, bboxes: Any = None, points: Any = None, labels: Any = None,
         bboxes = found
     if bboxes is not None:
         columns["boxes"] = _nested(bboxes, depth=2)
-        if len(columns["boxes"]) == 1 and np.ndim(columns["boxes"][0]) == 2:  # (1, N, 4)
+        if len(columns["boxes"]) == 1 and np.ndim(columns["boxes"][0]) == 2:  # (1, N, 4), a batch of one image
             columns["boxes"] = list(columns["boxes"][0])
     if points is not None:
         columns["point_coords"], columns["point_labels"] = _point_sets(points, labels)
@@ -71,6 +72,7 @@ def parse_prompts(*, bboxes: Any = None, points: Any = None, labels: Any = None,
         raise PromptError("labels must come with points, got labels alone. Pass the points as well.")
     if masks is not None:
         columns["mask_inputs"] = list(masks) if np.ndim(masks) == 3 else [masks]
+    # One box with three points means three objects in that box; one point with three boxes is the same point thrice.
     count = max(len(values) for values in columns.values())
     return make_prompts(**{name: values * count if len(values) == 1 else values for name, values in columns.items()})
 
@@ -87,7 +89,7 @@ def _point_sets(points: Any, labels: Any) -> tuple[list, list]:
         return points, [None] * len(points)
     if _depth(labels) == 0:
         labels = [[labels] * (len(one) if hasattr(one, "__len__") else 1) for one in points]
-    elif _depth(labels) == 1:
+    elif _depth(labels) == 1:  # one label a point of one object, or one an object: the points tell
         if depth == 3 and len(points) == 1:  # [[[x, y], [x, y]]] with [1, 0]
             labels = [labels]
         elif depth < 3:
@@ -101,11 +103,7 @@ def _point_sets(points: Any, labels: Any) -> tuple[list, list]:
 
 
 def _check_foreground(label_sets: list) -> None:
-    """Refuse objects without a foreground point beside others that have one: most likely all are one object.
-
-    Raises:
-        PromptError: it says how one object is written.
-    """
+    """Refuse objects without a foreground point beside others that have one: most likely all are one object."""
     has_foreground = [labels is None or bool(np.any(np.asarray(labels) == 1)) for labels in label_sets]
     if any(has_foreground) and not all(has_foreground):
         raise PromptError(

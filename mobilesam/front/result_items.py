@@ -15,11 +15,7 @@ Array = Tensor | np.ndarray
 
 
 class OnDevice:
-    """What can move to another device."""
-
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a copy as `torch.Tensor.to` makes it."""
-        raise NotImplementedError
+    """What has `to`, and with it these."""
 
     def cpu(self) -> Any:
         """Return a copy on the CPU."""

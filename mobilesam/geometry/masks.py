@@ -59,6 +59,7 @@ def tile_for(matrices: Matrices, region: Region) -> Tile:
     Args:
         region: `(x0, y0, x1, y1)` in the original frame.
     """
+    # The further down a row of the image, the further down the logits it reads: its first and last row say all.
     (r0, r1), (c0, c1) = (
         (int(matrix[start].nonzero()[0]) // 4, int(matrix[stop - 1].nonzero()[-1]) // 4 + 1)
         for matrix, start, stop in ((matrices[0], region[1], region[3]), (matrices[1], region[0], region[2]))
@@ -91,6 +92,7 @@ def upscale_logits(
     r0, c0, r1, c1 = (4 * edge for edge in tile)
     rows, columns = matrices
     tall, columns = rows[y0:y1, r0:r1] @ low_res_logits, columns[x0:x1, c0:c1]
+    # A part of a matrix has gaps between its rows; oneDNN gets its weights without.
     return linear(tall, columns.contiguous()) if linear else tall @ columns.T
 
 
@@ -130,7 +132,7 @@ def stability_score(logits: Tensor, *, mask_threshold: float = 0.0, offset: floa
     Source: the definition in Segment Anything's `utils/amg.py`, which gives NaN for an empty mask.
     """
     intersection, union = _count(logits > mask_threshold + offset), _count(logits > mask_threshold - offset)
-    return intersection / union.clip(min=1)
+    return intersection / union.clip(min=1)  # an empty mask has no pixels in either: 0
 
 
 def crop_mask(
@@ -149,6 +151,7 @@ def crop_mask(
     mask = to_numpy(logits > mask_threshold)
     x0, y0, x1, y1 = tight_region(mask)
     tight = (x0 + region[0], y0 + region[1], x1 + region[0], y1 + region[1]) if x1 else (0, 0, 0, 0)
+    # A copy, as a view would keep the mask of the whole region in memory.
     return MaskCrop(tight, mask[y0:y1, x0:x1].copy(), iou_prediction, stability, low_res_logits)
 
 

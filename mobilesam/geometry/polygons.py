@@ -17,6 +17,7 @@ def parts(mask: np.ndarray) -> list[dict[str, Any]]:
 
     Outlines go through the part's own outer pixels; holes go through the pixels of the part around them.
     """
+    # CCOMP has two levels: an island in a hole is a part of its own, not the child of that hole.
     found, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     result = {i: {"outline": c[:, 0], "holes": []} for i, c in enumerate(found) if hierarchy[0][i][3] < 0}
     for contour, (_, _, _, parent) in zip(found, [] if hierarchy is None else hierarchy[0], strict=True):
@@ -69,7 +70,7 @@ def _joined(loops: list[np.ndarray]) -> np.ndarray:
     joined = loops[0]
     for loop in loops[1:]:
         j = 0
-        for _ in range(2):
+        for _ in range(2):  # near enough, where all pairs of points would be K x K distances
             i = _nearest(joined, loop[j])
             j = _nearest(loop, joined[i])
         joined = np.concatenate([joined[: i + 1], loop[j:], loop[: j + 1], joined[i:]])

@@ -17,6 +17,7 @@ def encode(mask: np.ndarray, *, corner: tuple[int, int] = (0, 0), size: tuple[in
         The run lengths of the whole mask.
     """
     height, width = size or mask.shape
+    # Background above and below, so that a run that touches the edge begins and ends as well.
     padded = np.zeros((mask.shape[1], mask.shape[0] + 2), dtype=bool)
     padded[:, 1:-1] = mask.T
     # Each column changes an even number of times: in, out, in, out.
@@ -28,7 +29,7 @@ def encode(mask: np.ndarray, *, corner: tuple[int, int] = (0, 0), size: tuple[in
     edges = np.stack([starts, stops], axis=1).ravel()
     counts = np.diff(edges, prepend=0, append=height * width).tolist()
     if len(counts) > 1 and counts[-1] == 0:
-        counts.pop()
+        counts.pop()  # pycocotools writes no empty run at the end
     return {"size": [int(height), int(width)], "counts": counts}
 
 

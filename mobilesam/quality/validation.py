@@ -201,12 +201,7 @@ def _with_objects(truth: Any, limit: int | None) -> Iterator[tuple[dict, list[di
 def _case(
     annotation: dict, truth: Any, original_hw: tuple[int, int], prompts: str, jitter: float, rng: np.random.Generator
 ) -> Case:
-    """Return an annotation, its mask, and the prompt and box made from them.
-
-    Raises:
-        AnnotationError: it has no mask or box, or is for an image of another size.
-        PromptError: the box lies outside the image.
-    """
+    """Return an annotation, its mask, and the prompt and box made from them, or raise why it cannot be used."""
     x, y, width, height = annotation.get("bbox") or (0, 0, 0, 0)
     try:
         true = truth.annToMask(annotation).astype(bool)
