@@ -7,10 +7,10 @@ import numpy as np
 
 from fiftyone_mobilesam.engine.item import Answer
 from fiftyone_mobilesam.engine.labeller import answered
+from fiftyone_mobilesam.keep import stable_id
 from fiftyone_mobilesam.labels import new_detection
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import label_prompts
-from fiftyone_mobilesam.sinks.keep import stable_id
 from mobilesam import ImageEmbedding, MaskCrop, SamPredictor
 from mobilesam.propagation import Drift, continue_tracks, start_tracks
 

@@ -15,9 +15,9 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.engine.report import UNDONE
 from fiftyone_mobilesam.fields import FRAMES, labels_path
+from fiftyone_mobilesam.keep import JOURNAL, stable_id
 from fiftyone_mobilesam.options import PROMPT_FIELDS
 from fiftyone_mobilesam.runs import call_of, is_job, label_field_of, list_runs, paths_in
-from fiftyone_mobilesam.sinks.keep import JOURNAL, stable_id
 from mobilesam import FieldError
 
 # What a run in place adds to a label that was there before.

@@ -15,10 +15,10 @@ from fiftyone_mobilesam.engine.labeller import Labeller
 from fiftyone_mobilesam.engine.reader import Reader
 from fiftyone_mobilesam.engine.report import FINISHED, INTERRUPTED, STOPPED, Report, RunStopped
 from fiftyone_mobilesam.fields import FRAMES, Target
+from fiftyone_mobilesam.keep import what_stays
 from fiftyone_mobilesam.labels import found_detection, labels_of
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts
-from fiftyone_mobilesam.sinks.keep import what_stays
 from mobilesam import ImageEmbedding, ImageError, PromptError, SamPredictor
 from mobilesam.errors import reason_of
 from mobilesam.images import to_rgb

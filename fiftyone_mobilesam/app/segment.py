@@ -75,8 +75,8 @@ class Segment(foo.Operator):
             **params: as the form has them, such as `prompt_field="detections"` and `label_field="masks"`.
 
         Returns:
-            The summary of `fiftyone_mobilesam.app.recorded_run.segment`; if delegated FiftyOne's result, or in a notebook
-            its task, to be awaited.
+            The summary of `fiftyone_mobilesam.app.recorded_run.segment`; if delegated FiftyOne's result, or in a
+            notebook its task, to be awaited.
         """
         if delegate:
             view = samples.view()

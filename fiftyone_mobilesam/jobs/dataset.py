@@ -104,7 +104,13 @@ def label(
     record = RunRecord(samples, key, report, call, made_from=name, is_job=True, wait=database_wait)
     sink = DatasetSink(source.documents, settings.form, report, wait=database_wait)
     with keeping_books(report, record.save):
-        run(source.pending(settings.form, report), sink, settings, devices, record.save)
+        run(
+            source.pending(settings.form.names, report, on_disk=output_dir is not None),
+            sink,
+            settings,
+            devices,
+            record.save,
+        )
         patiently(source.finish, wait=database_wait)
     return report
 

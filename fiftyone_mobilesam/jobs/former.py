@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
+from fiftyone_mobilesam.keep import digest
 from fiftyone_mobilesam.options import Options
-from fiftyone_mobilesam.sinks.keep import digest
 from mobilesam.propagation import Drift
 from mobilesam.weights import load_state_dict, resolve, sha256_of_state
 

@@ -72,7 +72,7 @@ def merge_into_dataset(
     sink = DatasetSink(source.documents, form, report, wait=DATABASE_WAIT)
     source.declare()
     with keeping_books(report, report.tick):
-        for item in source.pending(form, report):
+        for item in source.pending(form.names, report):
             sink.put(item, _merged(item, form, shards, former_merge))
         sink.flush()
         source.finish()

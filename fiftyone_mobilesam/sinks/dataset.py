@@ -13,8 +13,8 @@ from pymongo.errors import BulkWriteError
 from fiftyone_mobilesam.database import patiently
 from fiftyone_mobilesam.engine.item import Outcome, failed
 from fiftyone_mobilesam.engine.report import Report
+from fiftyone_mobilesam.keep import JOURNAL
 from fiftyone_mobilesam.sinks.form import DatasetForm, DatasetItem, Written
-from fiftyone_mobilesam.sinks.keep import JOURNAL
 from mobilesam.errors import JobError
 from mobilesam.files import replacing
 

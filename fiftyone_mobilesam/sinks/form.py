@@ -4,52 +4,33 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 from PIL import Image
 
-from fiftyone_mobilesam.engine.item import Answer, Item, LoadedImage, Outcome, failed
+from fiftyone_mobilesam.engine.item import Answer, LoadedImage, Outcome, failed
 from fiftyone_mobilesam.engine.labeller import Labeller
 from fiftyone_mobilesam.fields import FRAMES
-from fiftyone_mobilesam.labels import found_detection, labels_of
-from fiftyone_mobilesam.options import Options
-from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts, single_labels
-from fiftyone_mobilesam.sinks.keep import (
+from fiftyone_mobilesam.keep import (
     LISTS,
+    Names,
     Prompts,
-    Stays,
     digest,
     listed,
     made_from,
-    names_of_prompts,
     stable_id,
 )
+from fiftyone_mobilesam.labels import found_detection, labels_of
+from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts, single_labels
+from fiftyone_mobilesam.sources.dataset import DatasetItem
 from fiftyone_mobilesam.tracks import Step, Tracker
 from mobilesam.propagation import Drift
 
 PART_OF_A_SAMPLE = "-part"
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class DatasetItem(Item):
-    """A sample or frame on its way to its labels. `prompts` are by field name, as the database holds them.
-
-    Attributes:
-        stays: what stays of the labels that it has.
-        boxes: of labels that are filled in place, by id, the boxes before the first run.
-        fingerprint: of a sequence up to here; None if an item stands alone.
-        stored: the fingerprint that the database has for it, if it is of a sequence.
-        is_first: whether a sequence begins here.
-    """
-
-    stays: Stays = field(default_factory=Stays)
-    boxes: dict[str, Any] = field(default_factory=dict)
-    fingerprint: str | None = None
-    stored: str | None = None
-    is_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,32 +67,14 @@ class DatasetForm:
         output_dir: str | None = None,
         drift: Drift | None = None,
     ):
-        self.label_field, self.options, self.names = label_field, options, tuple(names)
+        self.label_field, self.options, self.names = label_field, options, Names(names)
         self.output_dir, self.drift = output_dir, drift
         self.tracker: Tracker | None = None
         self.missing: list[str] = []  # ids in this sequence that could not be read
 
-    # ---- names -----------------------------------------------------------------------------------------------------
-
-    def fingerprints(self, prompts: Prompts) -> list[str]:
-        """Return what names the labels of these prompts; the first is written, the others are accepted."""
-        return [f"{name}-{what}" for name in self.names for what in names_of_prompts(prompts)]
-
-    def next_fingerprints(self, before: Sequence[str], prompts: Prompts) -> list[str]:
-        """Return the names of a document in a sequence, which depend on all that came before."""
-        whats = names_of_prompts(prompts)
-        pairs = zip(self.names, before or [""] * len(self.names), (whats[0], whats[-1]), strict=False)
-        return [f"{name}-{digest([earlier, what])}" for name, earlier, what in pairs]
-
-    def is_ours(self, fingerprint: str) -> bool:
-        """Whether labels were made with these settings."""
-        return fingerprint.startswith(self.names)
-
     def mask_folder(self, unit_id: str) -> Path:
         """Return the folder for the mask files of a sample or frame."""
         return Path(self.output_dir, self.label_field, unit_id)
-
-    # ---- labels ----------------------------------------------------------------------------------------------------
 
     def outcome(self, item: DatasetItem, image: LoadedImage, labeller: Labeller) -> Outcome:
         """Label an item."""
@@ -224,7 +187,7 @@ class DatasetForm:
     def _fingerprint(self, item: DatasetItem, prompts: Prompts) -> str:
         if item.fingerprint is None:
             # A job on all prompts must look closer at a document whose labels a view has made in part.
-            return self.fingerprints(prompts)[0] + (PART_OF_A_SAMPLE if item.stays.hidden else "")
+            return self.names.fingerprints(prompts)[0] + (PART_OF_A_SAMPLE if item.stays.hidden else "")
         # If images before could not be read this time, the masks here may become others when they can.
         return f"{item.fingerprint}-{digest(self.missing)}" if self.missing else item.fingerprint
 

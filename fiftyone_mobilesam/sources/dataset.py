@@ -1,7 +1,7 @@
 """Which documents of a dataset a job labels, sample by sample or frame by frame, and what is up to date already."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -11,12 +11,12 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.database import patiently
+from fiftyone_mobilesam.engine.item import Item
 from fiftyone_mobilesam.engine.report import Failure, Report
 from fiftyone_mobilesam.fields import FRAMES, Target
+from fiftyone_mobilesam.keep import LISTS, Names, Stays, check_owner, files_are_there, prompt_names, what_stays
 from fiftyone_mobilesam.labels import ATTRIBUTES
 from fiftyone_mobilesam.options import Options
-from fiftyone_mobilesam.sinks.form import DatasetForm, DatasetItem
-from fiftyone_mobilesam.sinks.keep import LISTS, check_owner, files_are_there, prompt_names, what_stays
 from fiftyone_mobilesam.sources.sequences import Key, dynamic_groups, flat, in_sequences
 
 FETCHED_AT_ONCE = 16
@@ -28,6 +28,25 @@ JOURNAL_FIELDS = {
     "prompt_boxes": fo.DictField,
 }
 FOUND_ATTRIBUTES = ("predicted_iou", "stability_score")  # of what no prompt asked for
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DatasetItem(Item):
+    """A sample or frame on its way to its labels. `prompts` are by field name, as the database holds them.
+
+    Attributes:
+        stays: what stays of the labels that it has.
+        boxes: of labels that are filled in place, by id, the boxes before the first run.
+        fingerprint: of a sequence up to here; None if an item stands alone.
+        stored: the fingerprint that the database has for it, if it is of a sequence.
+        is_first: whether a sequence begins here.
+    """
+
+    stays: Stays = field(default_factory=Stays)
+    boxes: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str | None = None
+    stored: str | None = None
+    is_first: bool = False
 
 
 class DatasetSource:
@@ -109,32 +128,32 @@ class DatasetSource:
         if host.is_generated(self.given):
             self.given.reload()
 
-    def pending(self, form: DatasetForm, report: Report) -> Iterator[DatasetItem]:
+    def pending(self, names: Names, report: Report, *, on_disk: bool = False) -> Iterator[DatasetItem]:
         """Yield in order each document that has no labels, or others than its prompts and the settings ask for.
 
         Those that are up to date are booked. Of a sequence, all are given if one is.
         """
         if self.sequences is not None:
             for keys in self.sequences:
-                yield from self._pending_sequence(keys, form, report)
+                yield from self._pending_sequence(keys, names, report)
             return
-        files = ["detections.mask_path", "mask_path"] if form.output_dir else []
+        files = ["detections.mask_path", "mask_path"] if on_disk else []
         for chunk in map(dict, _chunks(self.keys, FETCHED_AT_ONCE)):
             journals = self._stored(chunk, (*JOURNAL_FIELDS, *files))
             for item in self._fetch(chunk):
                 journal = journals.get(item.key) or {}
                 nothing = self.options.in_place and not any(item.prompts.values())
-                same = journal.get("fingerprint") in form.fingerprints(item.prompts) and files_are_there(journal)
-                if nothing or same or (found := self._to_do(item, journal, form)) is None:
+                same = journal.get("fingerprint") in names.fingerprints(item.prompts) and files_are_there(journal)
+                if nothing or same or (found := self._to_do(item, journal, names)) is None:
                     _up_to_date(report, journal)
                 else:
                     yield found
 
-    def _pending_sequence(self, keys: list[Key], form: DatasetForm, report: Report) -> Iterator[DatasetItem]:
+    def _pending_sequence(self, keys: list[Key], names: Names, report: Report) -> Iterator[DatasetItem]:
         # A mask depends on all images before it, so one stale document makes the sequence start again.
         fingerprints, journals, before, stale = {}, [], [], False
         for item, journal in self._with_journals(keys):
-            before = form.next_fingerprints(before, item.prompts)
+            before = names.next_fingerprints(before, item.prompts)
             fingerprints[item.key] = before[0]
             journals.append(journal)
             stale |= journal.get("fingerprint") not in before
@@ -155,22 +174,22 @@ class DatasetSource:
             for item in self._fetch(chunk):
                 yield item, journals.get(item.key) or {}
 
-    def _to_do(self, item: DatasetItem, journal: dict, form: DatasetForm) -> DatasetItem | None:
+    def _to_do(self, item: DatasetItem, journal: dict, names: Names) -> DatasetItem | None:
         """Return an item with what stays of its labels; None if a view hides prompts and the others are up to date."""
         if "fingerprint" not in journal or not item.prompts:
             return item
-        same_settings = form.is_ours(journal["fingerprint"])
+        same_settings = names.made(journal["fingerprint"])
         before, now = journal.get("made_from") or {}, prompt_names(item.prompts)
         hidden = (before.keys() & self._all_prompts(item)) - now.keys()
         shown = {name: what for name, what in before.items() if name not in hidden}
-        same = shown.keys() == now.keys() and all(shown[name] in names for name, names in now.items())
+        same = shown.keys() == now.keys() and all(shown[name] in known for name, known in now.items())
         if before and same_settings and same and files_are_there(journal):
             return None
         stored = journal | (self._stored({item.key: None}, ["detections"]).get(item.key) or {})
         in_place = self.options.in_place
         stays = what_stays(stored, item.prompts, same_settings=same_settings, hidden=hidden, in_place=in_place)
         # A box that was corrected since is the prompt now, and the one to go back to.
-        known = hidden | {name for name, names in now.items() if before.get(name) in names}
+        known = hidden | {name for name, same in now.items() if before.get(name) in same}
         boxes = {name: box for name, box in (journal.get("prompt_boxes") or {}).items() if name in known}
         return replace(item, stays=stays, stored=journal["fingerprint"], boxes=boxes)
 

@@ -8,7 +8,7 @@ import fiftyone as fo
 import pytest
 from job_calls import BOXES
 from PIL import Image
-from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box
+from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, keypoints
 
 from mobilesam import SamPredictor
 
@@ -56,3 +56,14 @@ def video(make_dataset, tmp_path):
     dataset.add_sample(sample)
     dataset.ensure_frames()
     return dataset
+
+
+@pytest.fixture
+def operator_dataset(make_dataset) -> fo.Dataset:
+    """For operators: three samples with two boxes and two keypoints each; the last box is outside its image."""
+    points = keypoints([LEFT[0]], [RIGHT[0]])
+    return make_dataset(
+        {"boxes": detections(*BOXES), "points": points, "tags": ["first"]},
+        {"boxes": detections(*BOXES), "points": points.copy()},
+        {"boxes": detections(BOXES[0], [2, 2, 1, 1]), "points": points.copy()},
+    )

@@ -1,6 +1,7 @@
 """N prompts in, N linked records out, on the real database."""
 
 import json
+from functools import partial
 
 import cv2
 import fiftyone as fo
@@ -256,3 +257,16 @@ def test_every_instance_of_50_coco_images_is_accounted_for(model, coco50):
         assert np.mean(ious) >= 0.70
     finally:
         dataset.delete()
+
+
+@pytest.mark.parametrize("call", ["directly", "in its context"])
+def test_merge_without_a_field_to_merge_with_is_an_error_and_replaces_nothing(model, make_dataset, call):
+    """FiftyOne does not tell a model where its labels go; if that is not found either, nothing may be lost."""
+    dataset = make_dataset({"detections": detections(ellipse_box(*LEFT))})
+    model.needs_fields = {"prompt_field": "detections", "merge": True}
+    try:
+        predict = partial(model.predict_all, [dataset.first().filepath], samples=[dataset.first()])
+        with pytest.raises(ValueError, match=r"merge=True must go with dataset\.apply_model"):
+            predict() if call == "directly" else model.__enter__()
+    finally:
+        model.needs_fields = {}

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, keypoints
 
+import fiftyone_mobilesam as fom
 from fiftyone_mobilesam import label_coco
 from fiftyone_mobilesam.cluster import (
     label_manifest,
@@ -231,6 +232,44 @@ def test_what_was_merged_is_not_merged_over(make_dataset, tmp_path):
     assert corrected.mask.shape != (8, 8)
     assert (kept["review"], kept.id) == ("accepted", accepted.label_id)
     assert (kept.mask == sample.masks.detections[1].mask).all()
+
+
+def test_labels_drawn_by_hand_stay_when_another_runs_shards_come(make_dataset, tmp_path):
+    dataset = make_dataset({"boxes": detections(ellipse_box(*LEFT))})
+    write_manifest(dataset, tmp_path / "manifest.parquet", prompt_field="boxes")
+    label_here(tmp_path / "manifest.parquet", tmp_path / "first")
+    label_here(tmp_path / "manifest.parquet", tmp_path / "second", multimask_output=True)
+    merge = functools.partial(merge_into_dataset, dataset, prompt_field="boxes", label_field="masks")
+    merge(tmp_path / "first")
+    sample = dataset.first()
+    sample.masks.detections.append(fo.Detection(label="drawn", bounding_box=[0, 0, 0.1, 0.1]))
+    sample.save()
+    assert merge(tmp_path / "second").masks == 1
+    dataset.reload()
+    assert [d.label for d in dataset.first().masks.detections] == ["a", "drawn"]
+
+
+def test_a_merge_takes_no_options_that_it_would_ignore(make_dataset, tmp_path):
+    dataset = make_dataset({"boxes": detections(ellipse_box(*LEFT))})
+    for option in ({"min_region_area": 9}, {"merge": True}, {"clip": False}):
+        with pytest.raises(TypeError, match="must be left out of a merge"):
+            merge_into_dataset(dataset, tmp_path, prompt_field="boxes", label_field="masks", **option)
+    write_manifest(dataset, tmp_path / "manifest.parquet", prompt_field="boxes")
+    label_here(tmp_path / "manifest.parquet", tmp_path / "out", min_region_area=10_000_000)
+    merge_into_dataset(dataset, tmp_path / "out", prompt_field="boxes", label_field="masks")
+    job = fom.label(dataset, "boxes", "masks", min_region_area=10_000_000)
+    assert (job.done, job.up_to_date) == (0, 1)  # one identity: a job knows what shards have made
+
+
+def test_shards_of_an_earlier_version_go_on(tmp_path):
+    from mobilesam.weights import resolve, sha256_of
+
+    tmp_path.joinpath("options.json").write_text(
+        json.dumps({"weights": sha256_of(resolve("mobile_sam.pt")), "clip": True, "cache_dir": None})
+    )
+    check_note(tmp_path, note_of("mobile_sam.pt", "fp32", MaskOptions(), cached=False), "mobile_sam.pt")
+    with pytest.raises(ValueError, match="one set of options"):
+        check_note(tmp_path, note_of("mobile_sam.pt", "fp32", MaskOptions(clip=False), cached=False), "mobile_sam.pt")
 
 
 def test_merging_twice_in_place_changes_nothing(make_dataset, tmp_path):

@@ -9,10 +9,10 @@ import fiftyone as fo
 import numpy as np
 import pytest
 import torch.multiprocessing
-from fiftyone_mobilesam.zoo import ImageLoader
 from PIL import Image
 from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, ellipse_mask, full_mask, iou, keypoints
 
+from fiftyone_mobilesam.zoo import ImageLoader
 from mobilesam import ImageError, PromptError
 
 GOOD = ellipse_box(*LEFT)

@@ -122,7 +122,9 @@ def test_documents_the_database_refuses_are_failures(make_dataset):
     dataset = make_dataset({"detections": boxes, "ballast": "x" * 9 * 2**20}, {"detections": detections(BOXES[0])})
     report = label(dataset)
     assert counts(report) == (1, 0, 1)
-    assert "Resulting document after update is larger" in report.failures[0].reason or "BSON" in report.failures[0].reason
+    assert (
+        "Resulting document after update is larger" in report.failures[0].reason or "BSON" in report.failures[0].reason
+    )
 
 
 def test_a_pickle_that_wants_to_run_code_is_refused(pair, tmp_path):

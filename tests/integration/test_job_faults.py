@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pymongo
 import pytest
-from fiftyone_mobilesam.database import patiently
 from mongod import Mongod
 from PIL import Image
 from scenes import LEFT, RIGHT, draw_scene
 
+from fiftyone_mobilesam.database import patiently
 from mobilesam.errors import JobError
 
 ROOT = Path(__file__).parents[2]

@@ -195,6 +195,27 @@ def test_in_place_fills_what_a_view_shows(pair):
     assert all(detection["mask"] for detection in raw(pair, "detections")[0]["detections"])
 
 
+def test_an_accepted_or_tagged_mask_in_place_is_not_redone(pair):
+    pair = pair.limit(2)
+    how = {"label_field": "detections", "in_place": True}
+    label(pair, **how)
+    review = Review(pair, "detections")
+    accepted, tagged, *_ = (review.load(mask) for mask in review.worst_first())
+    review.decide(accepted, "accepted")
+    sample = pair[tagged.ref.sample_id]
+    next(d for d in sample.detections.detections if d.id == tagged.ref.label_id).tags.append("look")
+    sample.save()
+    before = raw(pair, "detections")
+    assert counts(label(pair, **how)) == (0, 2, 0)
+    assert raw(pair, "detections") == before
+    kept = accepted.label.mask
+    assert counts(label(pair, **how, min_region_area=10_000_000)) == (2, 0, 0)  # other options
+    found = {d.id: d for sample in pair for d in sample.detections.detections}
+    assert (found[accepted.ref.label_id].mask == kept).all()
+    assert decision_of(found[accepted.ref.label_id]) == "accepted"
+    assert counts(label(pair, **how, min_region_area=10_000_000)) == (0, 2, 0)
+
+
 @pytest.mark.parametrize("in_place", [False, True])
 def test_a_field_of_single_detections(make_dataset, in_place):
     [box] = detections(BOXES[0]).detections

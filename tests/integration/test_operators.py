@@ -1,4 +1,4 @@
-"""The operators without a browser: forms, immediate and delegated runs, the App's messages, undo."""
+"""The operators without a browser: forms, immediate and delegated runs, the App's messages."""
 
 import json
 import os
@@ -15,56 +15,17 @@ import yaml
 from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionError, Executor
 from fiftyone.operators.registry import OperatorRegistry
-from scenes import LEFT, RIGHT, detections, ellipse_box, ellipse_mask, full_mask, iou, keypoints
+from operator_calls import form, messages, run
+from scenes import LEFT, detections, ellipse_mask, full_mask, iou
 
 from fiftyone_mobilesam.app import OPERATORS, PANELS
 
 ROOT = Path(__file__).resolve().parents[2]
-BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
-OUTSIDE = [2, 2, 1, 1]
 
 
 @pytest.fixture
-def dataset(make_dataset) -> fo.Dataset:
-    """Three samples with two boxes and two keypoints each; the last box is outside its image."""
-    points = keypoints([LEFT[0]], [RIGHT[0]])
-    return make_dataset(
-        {"boxes": detections(*BOXES), "points": points, "tags": ["first"]},
-        {"boxes": detections(*BOXES), "points": points.copy()},
-        {"boxes": detections(BOXES[0], OUTSIDE), "points": points.copy()},
-    )
-
-
-@pytest.fixture(autouse=True)
-def console_bars():
-    """The App's runs switch the console's progress bars off, for their process."""
-    before = fo.config.show_progress_bars
-    yield
-    fo.config.show_progress_bars = before
-
-
-def run(plugin, name, dataset, *, params=None, **ctx):
-    return foo.execute_operator(plugin + name, {"dataset": dataset, **ctx}, params=params or {}).result
-
-
-def form(plugin, name, dataset, **params):
-    """Return the inputs of a form as JSON, by name."""
-    ctx = foo.ExecutionContext({"dataset_name": dataset.name, "params": params})
-    return foo.get_operator(plugin + name).resolve_type(ctx, "inputs").to_json()["type"]["properties"]
-
-
-def messages(plugin, name, dataset, **params):
-    """Return what the App is sent while an operator runs."""
-    request = {"dataset_name": dataset.name, "operator_uri": plugin + name, "params": params}
-    ctx = foo.ExecutionContext(request, executor=Executor())
-    lines = [message.to_json_line() for message in foo.get_operator(plugin + name).execute(ctx)]
-    return [json.loads(line)["body"] for line in lines]
-
-
-def contents(dataset) -> list[dict]:
-    """Return all that a dataset holds, but for the times."""
-    dataset.reload()
-    return [{k: v for k, v in s.to_dict().items() if k != "last_modified_at"} for s in dataset.iter_samples()]
+def dataset(operator_dataset):
+    return operator_dataset
 
 
 def test_the_card_lists_what_is_registered(plugin):
@@ -151,6 +112,7 @@ def test_a_run_makes_what_apply_model_makes(plugin, dataset, model):
 
 
 def test_the_app_is_sent_progress_then_the_result(plugin, dataset):
+    before = fo.config.show_progress_bars = True
     sent = messages(plugin, "segment", dataset, prompt_field="boxes", label_field="masks")
     assert [body["operator_uri"] for body in sent][-2:] == ["reload_dataset", "show_output"]
     bars = [body["params"] for body in sent[:-2]]
@@ -159,6 +121,7 @@ def test_the_app_is_sent_progress_then_the_result(plugin, dataset):
     assert "3 of 3 images, 5 masks, 1 failed" in label
     assert "images/s" in label
     assert sent[-1]["params"]["results"]["masks"] == 5
+    assert fo.config.show_progress_bars == before  # of the console, which the run has switched off
     shown = json.dumps(sent[-1]["params"]["outputs"])
     assert "5 masks" in shown
     assert "must overlap the image" in shown
@@ -267,64 +230,6 @@ def test_delegated_runs_record_progress_and_result(plugin, dataset):
     assert dataset.count("masks.detections") == 6
 
 
-def test_undo_leaves_no_trace(plugin, dataset):
-    before, schema = contents(dataset), set(dataset.get_field_schema(flat=True))
-    result = run(plugin, "segment", dataset, params={"prompt_field": "boxes", "label_field": "masks"})
-    assert run(plugin, "undo_run", dataset) == {"run": result["run"], "label_field": "masks", "labels": 6}
-    assert contents(dataset) == before
-    assert set(dataset.get_field_schema(flat=True)) == schema
-    with pytest.raises(ExecutionError, match="nothing to undo"):
-        run(plugin, "undo_run", dataset)
-
-
-def test_undo_of_a_run_in_place_puts_boxes_back(plugin, dataset):
-    boxes, schema = dataset.values("boxes.detections.bounding_box"), set(dataset.get_field_schema(flat=True))
-    run(plugin, "segment", dataset, params={"prompt_field": "boxes", "label_field": "boxes"})
-    assert dataset.count("boxes.detections.mask") == 5
-    assert dataset.values("boxes.detections.bounding_box") != boxes
-    run(plugin, "undo_run", dataset)
-    dataset.reload()
-    assert dataset.count("boxes.detections.mask") == 0
-    assert dataset.values("boxes.detections.bounding_box") == boxes
-    assert set(dataset.get_field_schema(flat=True)) == schema
-
-
-def test_undo_takes_one_run_and_nothing_else(plugin, dataset):
-    human = fo.Detection(label="human", bounding_box=[0, 0, 0.5, 0.5])
-    params = {"prompt_field": "boxes", "label_field": "masks"}
-    one = run(plugin, "segment", dataset, view=dataset.limit(1), params=params)
-    two = run(plugin, "segment", dataset, view=dataset.skip(1), params=params)
-    sample = dataset.last()
-    sample.masks.detections.append(human)
-    sample.save()
-    assert foo.get_operator(plugin + "undo_run")(dataset, two["run"])["labels"] == 4
-    dataset.reload()
-    assert [[label.label for label in sample.masks.detections] for sample in dataset] == [["a", "b"], [], ["human"]]
-    assert dataset.first().masks.detections[0].run == one["run"]
-
-
-def test_undo_of_frames(plugin, tmp_path):
-    import cv2
-    from scenes import draw_scene
-
-    writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 5, (320, 240))
-    for _ in range(3):
-        writer.write(draw_scene([LEFT, RIGHT])[..., ::-1])
-    writer.release()
-    sample = fo.Sample(filepath=str(tmp_path / "a.mp4"))
-    for number in (1, 2):
-        sample.frames[number] = fo.Frame(boxes=detections(*BOXES))
-    dataset = fo.Dataset()
-    dataset.add_sample(sample)
-    try:
-        result = run(plugin, "segment", dataset, params={"prompt_field": "frames.boxes", "label_field": "frames.masks"})
-        assert result["masks"] == dataset.count("frames.masks.detections.mask") == 4
-        assert run(plugin, "undo_run", dataset)["labels"] == 4
-        assert not dataset.has_frame_field("masks")
-    finally:
-        dataset.delete()
-
-
 @pytest.mark.parametrize("what", ["dataset", "field"])
 def test_what_is_deleted_during_a_run_gives_a_message(plugin, dataset, what):
     name = dataset.name
@@ -372,56 +277,3 @@ def test_the_model_is_loaded_once_and_released(plugin, dataset):
     assert run(plugin, "release_models", dataset) == {"released": 1}
     assert shared_model("cpu").predictor is not one.predictor
     assert foo.get_operator(plugin + "release_models")() == {"released": 1}
-
-
-@pytest.fixture
-def scene_detector(tmp_path):
-    """The name of a detector that FiftyOne's zoo has for this test."""
-    entry = {
-        "base_name": "scene-detector-torch",
-        "base_filename": None,
-        "description": "ellipses",
-        "size_bytes": 1,
-        "default_deployment_config_dict": {"type": "scene_detector.SceneDetector", "config": {}},
-        "requirements": {"packages": ["numpy"], "cpu": {"support": True}, "gpu": {"support": True}},
-        "tags": ["detection", "torch"],
-    }
-    manifest = tmp_path / "zoo.json"
-    manifest.write_text(json.dumps({"models": [entry]}))
-    before, fo.config.model_zoo_manifest_paths = fo.config.model_zoo_manifest_paths, [str(manifest)]
-    yield "scene-detector-torch"
-    fo.config.model_zoo_manifest_paths = before
-
-
-def test_detect_then_segment_then_evaluate(plugin, make_dataset, scene_detector):
-    truth = fo.Detections(
-        detections=[fo.Detection.from_mask(ellipse_mask(*ellipse), label="ellipse") for ellipse in (LEFT, RIGHT)]
-    )
-    dataset = make_dataset({"truth": truth})
-    params = {"detector": scene_detector, "gt_field": "truth"}
-    assert "problem" not in form(plugin, "detect_then_segment", dataset, **params)
-    result = run(plugin, "detect_then_segment", dataset, params=params)
-    json.dumps(result)
-    assert (result["boxes"], result["masks"], result["label_field"]) == (2, 2, "predictions_masks")
-    assert result["evaluation"]["masks"] is True
-    assert result["evaluation"]["mAP"] > 0.8
-    assert dataset.has_evaluation("predictions_masks_eval")
-    problem = form(plugin, "detect_then_segment", dataset, **params)["problem"]["error_message"]
-    assert "must be a new field" in problem
-    fresh = {"boxes_field": "b", "label_field": "m", **params}
-    sent = messages(plugin, "detect_then_segment", dataset, **fresh)
-    assert "mAP" in json.dumps(sent[-1])
-    assert "Detecting" in json.dumps(sent)
-
-
-@pytest.mark.parametrize("detector", ["", "no-such-detector", "/etc/passwd", "runs/best.pt"])
-def test_only_detectors_of_the_zoo(plugin, dataset, detector):
-    problem = form(plugin, "detect_then_segment", dataset, detector=detector)["problem"]
-    assert "etector" in problem["error_message"]
-
-
-def test_ultralytics_names_of_detectors():
-    from fiftyone_mobilesam.app.recipe import zoo_name
-
-    assert zoo_name("yolo11n.pt") == "yolo11n-coco-torch"
-    assert zoo_name("faster-rcnn-resnet50-fpn-coco-torch") == "faster-rcnn-resnet50-fpn-coco-torch"

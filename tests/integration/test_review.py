@@ -1,14 +1,15 @@
 """Review: the order, the decisions, what two reviewers at once do, and new masks; on the real database."""
 
+import cv2
 import fiftyone as fo
 import numpy as np
 import pytest
 from fiftyone import ViewField as F
-from scenes import LEFT, RIGHT, detections, ellipse_box, ellipse_mask, full_mask, iou
+from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, ellipse_mask, full_mask, iou
 
 from fiftyone_mobilesam.review import Review, reviewable_fields
-from fiftyone_mobilesam.review.retry import RETRIES, retry
-from mobilesam import ConflictError, FieldError, PromptError
+from fiftyone_mobilesam.review.retry import RETRIES, read_pixels, retry
+from mobilesam import ConflictError, FieldError, ImageError, PromptError
 
 BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
 
@@ -206,3 +207,22 @@ def test_a_retry_that_cannot_be_keeps_the_old_mask(model, make_dataset):
     with pytest.raises(PromptError):
         retry(review, by_name(review, "a"), "padded", model)
     assert stored(dataset, "a").mask.shape == (4, 4)
+
+
+def test_a_frame_that_the_video_does_not_have_is_an_error_with_a_text(make_dataset, tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 5, (320, 240))
+    for _ in range(3):
+        writer.write(draw_scene([LEFT, RIGHT])[..., ::-1])
+    writer.release()
+    dataset = make_dataset()
+    sample = fo.Sample(filepath=str(tmp_path / "a.mp4"))
+    for number in (3, 9):
+        label = fo.Detection(label=str(number), bounding_box=ellipse_box(*LEFT), predicted_iou=0.5)
+        sample.frames[number] = fo.Frame(masks=fo.Detections(detections=[label]))
+    dataset.add_sample(sample)
+    dataset.add_dynamic_frame_fields()
+    review = Review(dataset, "frames.masks")
+    there, late = sorted((review.load(mask) for mask in review.worst_first()), key=lambda mask: mask.frame_number)
+    assert read_pixels(there).shape == (240, 320, 3)
+    with pytest.raises(ImageError, match="frame 9 must be in the video"):
+        read_pixels(late)

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from fiftyone_mobilesam.sources import json_items as items
 
+from fiftyone_mobilesam.sources import json_items as items
 from mobilesam import AnnotationError
 
 OBJECT = {

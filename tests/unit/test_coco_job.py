@@ -10,11 +10,11 @@ import sys
 
 import numpy as np
 import pytest
-from fiftyone_mobilesam.sinks.coco_books import coco_failures
 from PIL import Image
 from scenes import LEFT, RIGHT, draw_scene, ellipse_mask, iou
 
 from fiftyone_mobilesam import cli, label_coco
+from fiftyone_mobilesam.sinks.coco_books import coco_failures
 from mobilesam import AnnotationError, CheckpointError
 from mobilesam.errors import JobError
 from mobilesam.geometry import rle
@@ -93,7 +93,11 @@ def test_pycocotools_reads_the_masks(folder, segmentation):
         assert (loss.masks_in, loss.masks_out, loss.largest_area_error) == (4, 4, 0)
         assert loss.area_in == loss.area_out == sum(made["area"] for made in out.dataset["annotations"])
     books = json.loads((folder / "out.json.report.json").read_text())
-    assert {name: books[name] for name in ("state", "masks", "prompts")} == {"state": "finished", "masks": 4, "prompts": 4}
+    assert {name: books[name] for name in ("state", "masks", "prompts")} == {
+        "state": "finished",
+        "masks": 4,
+        "prompts": 4,
+    }
 
 
 def test_boxes_are_left_or_made_tight(folder):

@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from fiftyone_mobilesam.sinks.journal import Journal
 
+from fiftyone_mobilesam.sinks.journal import Journal
 from mobilesam import AnnotationError
 
 FIRST = [("k1", b'{"a": 1}'), ("k2", b'{"text": "\\t \\n"}')]

@@ -21,9 +21,9 @@ def test_requirements_match_pyproject():
     assert [line for line in lines if line and not line.startswith("#")] == dependencies()
 
 
-def test_zoo_requirements_are_among_the_dependencies():
+def test_zoo_requirements_are_the_dependencies():
     (model,) = json.loads((ROOT / "manifest.json").read_text())["models"]
-    assert set(model["requirements"]["packages"]) <= set(dependencies())
+    assert model["requirements"]["packages"] == dependencies()
 
 
 def test_plugin_card_has_the_version():

@@ -51,6 +51,27 @@ class Stays:
         return [*self.before, *made, *self.after]
 
 
+class Names(tuple):
+    """What labels of a job are made from but their prompts: the name of today, then what earlier versions wrote."""
+
+    def fingerprints(self, prompts: Prompts) -> list[str]:
+        """Return what names the labels of these prompts; the first is written, the others are accepted."""
+        return [f"{name}-{what}" for name in self for what in names_of_prompts(prompts)]
+
+    def next_fingerprints(self, before: Sequence[str], prompts: Prompts) -> list[str]:
+        """Return the names of a document in a sequence, which depend on all that came before."""
+        whats = names_of_prompts(prompts)
+        earlier = before or [""] * len(self)
+        return [
+            f"{name}-{digest([was, what])}"
+            for name, was, what in zip(self, earlier, (whats[0], whats[-1]), strict=False)
+        ]
+
+    def made(self, fingerprint: str) -> bool:
+        """Whether labels of this fingerprint were made with these settings."""
+        return fingerprint.startswith(tuple(self))
+
+
 def what_stays(
     stored: dict | None, prompts: Prompts, *, same_settings: bool, hidden: Container[str] | None = (), in_place=False
 ) -> Stays:

@@ -1,0 +1,30 @@
+"""Operators called as the App and Python call them, and what they were sent."""
+
+import json
+
+import fiftyone.operators as foo
+from fiftyone.operators.executor import Executor
+
+
+def run(plugin, name, dataset, *, params=None, **ctx):
+    return foo.execute_operator(plugin + name, {"dataset": dataset, **ctx}, params=params or {}).result
+
+
+def form(plugin, name, dataset, **params):
+    """Return the inputs of a form as JSON, by name."""
+    ctx = foo.ExecutionContext({"dataset_name": dataset.name, "params": params})
+    return foo.get_operator(plugin + name).resolve_type(ctx, "inputs").to_json()["type"]["properties"]
+
+
+def messages(plugin, name, dataset, **params):
+    """Return what the App is sent while an operator runs."""
+    request = {"dataset_name": dataset.name, "operator_uri": plugin + name, "params": params}
+    ctx = foo.ExecutionContext(request, executor=Executor())
+    lines = [message.to_json_line() for message in foo.get_operator(plugin + name).execute(ctx)]
+    return [json.loads(line)["body"] for line in lines]
+
+
+def contents(dataset) -> list[dict]:
+    """Return all that a dataset holds, but for the times."""
+    dataset.reload()
+    return [{k: v for k, v in s.to_dict().items() if k != "last_modified_at"} for s in dataset.iter_samples()]
