@@ -62,12 +62,13 @@ setup_env() {
     "$VENV_PYTHON" "$ROOT/scripts/ensure_mongod.py" || exit 1
 }
 
-# The tests of the App drive Chromium. As root on Debian it is installed, elsewhere those tests say what is missing.
-ensure_browser() {
-    if command -v chromedriver >/dev/null 2>&1; then return; fi
+# The tests of the App drive Chromium, some make videos. As root on Debian both are installed, elsewhere those tests say
+# what is missing.
+ensure_programs() {
+    if command -v chromedriver >/dev/null 2>&1 && command -v ffmpeg >/dev/null 2>&1; then return; fi
     if [ "$(id -u)" = 0 ] && apt-cache show chromium-driver >/dev/null 2>&1; then
-        say "installing chromium for the tests of the App"
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null 2>&1 && return
+        say "installing chromium and ffmpeg for some of the tests"
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver ffmpeg >/dev/null 2>&1 && return
     fi
-    say "the tests of the App are skipped. To run them: apt-get install chromium chromium-driver"
+    say "some tests are skipped. To run them: apt-get install chromium chromium-driver ffmpeg"
 }

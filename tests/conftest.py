@@ -23,6 +23,16 @@ ROOT = Path(__file__).parent.parent
 COCO50 = ROOT.parent / "shared" / "coco50"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="many kills at random moments instead of a few chosen ones")
+
+
+@pytest.fixture(scope="session")
+def soak(request) -> bool:
+    """Whether long tests are wanted, as in CI."""
+    return request.config.getoption("--soak")
+
+
 def start_mongod() -> None:
     """Start a mongod of our own. FiftyOne would join one that is running already, say the user's under the App.
 

@@ -1,36 +1,19 @@
 """The panel "Review masks": one mask after the other, worst first, and a button or a key for each decision."""
 
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from fiftyone_mobilesam import host
 from fiftyone_mobilesam.app import _review_layout as layout
+from fiftyone_mobilesam.app import _review_sessions as sessions
+from fiftyone_mobilesam.app._review_sessions import UNDO_STEPS, Session
 from fiftyone_mobilesam.review import SHOW, Review, reviewable_fields
 from fiftyone_mobilesam.review.records import Change, MaskRef, MaskUnderReview
 from fiftyone_mobilesam.review.retry import retry
 from mobilesam import ConflictError, FieldError, MobileSamError
-
-UNDO_STEPS = 50
-SESSIONS = 8
-
-
-@dataclass
-class Session:
-    """The order in which an open panel shows the masks of a view, and what was done in it."""
-
-    queue: list[MaskRef]
-    view: list[dict[str, Any]]
-    changes: list[Change] = field(default_factory=list)
-
-
-# By dataset and panel; at home here, because the plugin's entry is executed again at each request.
-_sessions: OrderedDict[tuple[str, str], Session] = OrderedDict()
 
 
 def _event(method: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPanel", Any], None]:
@@ -171,8 +154,8 @@ class ReviewPanel(foo.Panel):
 
     def _start_if_new(self, ctx: Any) -> None:
         """Start, unless nothing has changed: the App tells of new views more often than there are any."""
-        session = _sessions.get(_key(ctx)) if ctx.dataset is not None else None
-        if session is None or _at(ctx) is None or session.view != _stages(ctx):
+        session = sessions.get(ctx) if ctx.dataset is not None else None
+        if session is None or _at(ctx) is None or session.view != sessions.stages(ctx):
             self._start(ctx)
 
     def _start(self, ctx: Any) -> None:
@@ -188,8 +171,8 @@ class ReviewPanel(foo.Panel):
         queue = review.worst_first(_show(ctx))
         if ctx.current_sample:
             queue.sort(key=lambda ref: ref.sample_id != ctx.current_sample)
-        changes = self._session(ctx).changes if _key(ctx) in _sessions else []
-        _remember(ctx, Session(queue, _stages(ctx), changes))
+        changes = self._session(ctx).changes if sessions.get(ctx) is not None else []
+        sessions.remember(ctx, Session(queue, sessions.stages(ctx), changes))
         self._go(ctx, review, 1)
 
     def _decide(self, ctx: Any, decision: str) -> None:
@@ -256,9 +239,9 @@ class ReviewPanel(foo.Panel):
 
     def _session(self, ctx: Any) -> Session:
         """Return the panel's session; a new one if this process does not know it, say after a restart."""
-        if _key(ctx) not in _sessions:
-            _remember(ctx, Session(self._review(ctx).worst_first(_show(ctx)), _stages(ctx)))
-        return _sessions[_key(ctx)]
+        if sessions.get(ctx) is None:
+            sessions.remember(ctx, Session(self._review(ctx).worst_first(_show(ctx)), sessions.stages(ctx)))
+        return sessions.get(ctx)
 
     # ---- what is seen ----------------------------------------------------------------------------------------------
 
@@ -312,18 +295,3 @@ def _at(ctx: Any) -> MaskRef | None:
 
 def _show(ctx: Any) -> str:
     return ctx.panel.state.show if ctx.panel.state.show in SHOW else SHOW[0]
-
-
-def _stages(ctx: Any) -> list[dict[str, Any]]:
-    return host.stages(ctx.view)
-
-
-def _key(ctx: Any) -> tuple[str, str]:
-    return host.dataset_key(ctx.dataset), str(ctx.panel.id)
-
-
-def _remember(ctx: Any, session: Session) -> None:
-    _sessions[_key(ctx)] = session
-    _sessions.move_to_end(_key(ctx))
-    while len(_sessions) > SESSIONS:
-        _sessions.popitem(last=False)

@@ -1,6 +1,6 @@
-"""A job of 240 prompts, broken 30 times: process, worker, database, disk. Its records are those of an unbroken run.
+"""A job of 240 prompts, broken again and again: process, worker, database, disk. Its records are an unbroken run's.
 
-Takes about six minutes on two cores, nearly all of it for starting processes again.
+A few breaks at chosen moments, or with `--soak` 30 of them, some at random ones, which takes six minutes.
 """
 
 import io
@@ -27,7 +27,8 @@ from mobilesam.errors import JobError
 
 ROOT = Path(__file__).parents[2]
 IMAGES, BOXES = 24, 10
-PROCESS_KILLS, WORKER_KILLS, DATABASE_KILLS, FULL_DISKS = 11, 8, 8, 3
+# Kills of the process, of workers, of the database, and full disks: with `--soak`, and without.
+BREAKS = {True: (11, 8, 8, 3), False: (2, 2, 2, 1)}
 MAKE_DATASET = """
 import sys, random
 import fiftyone as fo
@@ -131,11 +132,11 @@ def unbroken(job):
     return job.labels()
 
 
-def test_a_killed_process_goes_on(job, unbroken):
+def test_a_killed_process_goes_on(job, unbroken, soak):
     job.forget()
-    for number in range(PROCESS_KILLS):
+    for number in range(BREAKS[soak][0]):
         process = job.start()
-        if number % 2 == 0:  # while it starts
+        if number % 2 == 1:  # while it starts
             time.sleep(job.chance.uniform(0, 6))
         else:
             job.wait_for_progress(process, job.chance.randint(1, 2))
@@ -147,11 +148,11 @@ def test_a_killed_process_goes_on(job, unbroken):
     assert job.labels() == unbroken
 
 
-def test_a_dead_workers_share_is_taken_over(job, unbroken):
+def test_a_dead_workers_share_is_taken_over(job, unbroken, soak):
     job.forget()
     process = job.start("--workers", "2")
     killed = 0
-    while killed < WORKER_KILLS:
+    while killed < BREAKS[soak][1]:
         if killed % 2:  # at work; else soon after the last one, while the next loads the model
             job.wait_for_progress(process, 1)
         time.sleep(job.chance.uniform(0, 1))
@@ -160,14 +161,14 @@ def test_a_dead_workers_share_is_taken_over(job, unbroken):
             os.kill(job.chance.choice(workers), signal.SIGKILL)
             killed += 1
     assert process.wait() == 1, job.log.read_text()
-    assert len(re.findall("Worker .* died", job.log.read_text())) == WORKER_KILLS
+    assert len(re.findall("Worker .* died", job.log.read_text())) == BREAKS[soak][1]
     assert job.labels() == unbroken
 
 
-def test_a_database_that_restarts_is_waited_for(job, unbroken):
+def test_a_database_that_restarts_is_waited_for(job, unbroken, soak):
     job.forget()
     process = job.start()
-    for number in range(DATABASE_KILLS):  # the first when it is at work
+    for number in range(BREAKS[soak][2]):  # the first when it is at work
         assert job.wait_for_progress(process, 1 if number == 0 else job.chance.randint(0, 1)), job.log.read_text()
         job.database.kill()
         time.sleep(job.chance.uniform(0, 2))
@@ -191,13 +192,13 @@ def test_patience_has_an_end_and_waits_till_then(tmp_path, caplog):
     database.kill()
 
 
-def test_a_full_disk_stops_with_a_message_and_the_job_goes_on_after(job, unbroken, tmp_path):
+def test_a_full_disk_stops_with_a_message_and_the_job_goes_on_after(job, unbroken, tmp_path, soak):
     mounted = shutil.which("mount") and os.geteuid() == 0
     if not mounted or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path]).returncode:
         pytest.skip("a small tmpfs cannot be mounted here: it wants root")
     try:
         job.forget()
-        for number in range(FULL_DISKS):
+        for number in range(BREAKS[soak][3]):
             process = job.start("--output-dir", str(tmp_path / "masks"))
             assert process.wait() == 1
             assert "No space left on device" in job.log.read_text()
