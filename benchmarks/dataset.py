@@ -102,8 +102,8 @@ def whole_dataset(cases: list[Case], checkpoint: Path, rounds: int = 2) -> dict[
         "ours, apply_model, bf16": apply_model(
             fom.load_model(checkpoint, device="cpu", precision="bf16"), busy, **workers
         ),
-        "ours, fom.label": job(checkpoint, devices=["cpu"]),
-        "ours, fom.label, 2 workers": job(checkpoint, devices=["cpu"], workers=2),
+        "ours, fom.label": job(checkpoint, device="cpu"),
+        "ours, fom.label, 2 workers": job(checkpoint, device="cpu", workers=2),
         "upstream, plain loop": plain_loop(checkpoint),
         "FiftyOne's own": apply_model(builtin(checkpoint), busy),
     }

@@ -153,7 +153,7 @@ def measure(cases: list[Case], frames: int, folder: Path, save: Path | None, dri
         if truth[0]:
             add_clip(dataset, path, truth)
             truths[str(path)] = truth
-    common = {"devices": ["cpu"], "cache_dir": folder / "embeddings"}  # each frame is encoded once
+    common = {"device": "cpu", "cache_dir": folder / "embeddings"}  # each frame is encoded once
     report = fom.label(dataset, "frames.start", "frames.tracks", job="tracks", propagate=True, drift=drift, **common)
     print(report)
     fom.label(dataset, "frames.every", "frames.boxed", job="boxed", clip=False, **common)

@@ -1,7 +1,7 @@
 """`fom.label_coco`: masks for the boxes of a COCO file, in another COCO file, without FiftyOne's database."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from fiftyone_mobilesam.engine.identity import identity, name_of_weights, resolved_precision
-from fiftyone_mobilesam.engine.item import Item, Outcome, failed
+from fiftyone_mobilesam.engine.item import failed
 from fiftyone_mobilesam.engine.records import RecordForm
 from fiftyone_mobilesam.engine.report import Report, keeping_books
 from fiftyone_mobilesam.engine.run import Settings, processes, run
@@ -17,7 +17,7 @@ from fiftyone_mobilesam.options import MaskOptions, check_choice, check_count
 from fiftyone_mobilesam.sinks.coco import CocoSink, write_output
 from fiftyone_mobilesam.sinks.coco_books import check_out, coco_report, write_report
 from fiftyone_mobilesam.sinks.journal import Journal
-from fiftyone_mobilesam.sources.coco import CocoSource
+from fiftyone_mobilesam.sources.coco import CocoItem, CocoSource
 from fiftyone_mobilesam.sources.coco_file import CocoFile
 from mobilesam.weights import absolute_weights
 
@@ -105,8 +105,10 @@ def label_coco(
             logger.warning("%s: %d broken lines, cut off by a kill, are done again", journal.path, journal.dropped)
         items = source.pending(_to_do(source, sink, report), sink.known)
         save = partial(write_report, report)
-        with keeping_books(report, save), _Bar(sink, report, progress) as bar:
-            run(items, bar, settings, devices, save)
+        done = report.up_to_date + report.failed
+        bar = tqdm(total=report.total, initial=done, unit="image", disable=not progress)
+        with keeping_books(report, save), bar:
+            run(_counted(items, bar, report), sink, settings, devices, save)
             write_output(coco, report, sink.records(source), segmentation=segmentation, box=box)
     return report
 
@@ -125,27 +127,12 @@ def _to_do(source: CocoSource, sink: CocoSink, report: Report) -> list[int]:
     return pending
 
 
-class _Bar:
-    """A sink with a bar over it."""
-
-    def __init__(self, sink: CocoSink, report: Report, shown: bool):
-        self.sink, self.report, self.shown = sink, report, shown
-
-    def __enter__(self) -> "_Bar":
-        done = self.report.up_to_date + self.report.failed
-        self.bar = tqdm(total=self.report.total, initial=done, unit="image", disable=not self.shown)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.bar.close()
-
-    def put(self, item: Item, outcome: Outcome) -> None:
-        self.sink.put(item, outcome)
-        self.bar.set_postfix(masks=self.report.masks, failed=self.report.failed_prompts, refresh=False)
-        self.bar.update()
-
-    def flush(self) -> None:
-        self.sink.flush()
+def _counted(items: Iterator[CocoItem], bar: tqdm, report: Report) -> Iterator[CocoItem]:
+    """Move a bar on as items are taken. It is ahead of what is done by the few images that are read ahead."""
+    for item in items:
+        yield item
+        bar.set_postfix(masks=report.masks, failed=report.failed_prompts, refresh=False)
+        bar.update()
 
 
 def _plain(call: dict[str, Any]) -> dict[str, Any]:

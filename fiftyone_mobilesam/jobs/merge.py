@@ -7,16 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fiftyone_mobilesam.engine.item import Answer, Outcome, failed
-from fiftyone_mobilesam.engine.records import Record, crop_of, record_of_failure
+from fiftyone_mobilesam.engine.records import Record, crop_of
 from fiftyone_mobilesam.engine.report import Report, keeping_books
 from fiftyone_mobilesam.options import MaskOptions
-from fiftyone_mobilesam.sinks.coco import write_output
+from fiftyone_mobilesam.sinks.coco import CocoSink, write_output
 from fiftyone_mobilesam.sinks.coco_books import check_out, coco_report, write_report
+from fiftyone_mobilesam.sinks.journal import Journal
 from fiftyone_mobilesam.sinks.shards import Shards, identity_of, read_note, read_shards
-from fiftyone_mobilesam.sources.coco_file import NO_IMAGE, CocoFile
+from fiftyone_mobilesam.sources.coco import CocoSource
+from fiftyone_mobilesam.sources.coco_file import CocoFile
 from fiftyone_mobilesam.sources.manifest import check_samples, coco_row, row_of_prompts
 
 if TYPE_CHECKING:
@@ -132,25 +132,20 @@ def merge_coco(
         OSError: the output cannot be written, or something else is there.
     """
     check_out(Path(out), annotations)
-    with CocoFile(annotations) as coco, tempfile.TemporaryFile(dir=Path(out).parent) as spool:
+    with (
+        CocoFile(annotations) as coco,
+        tempfile.TemporaryDirectory(dir=Path(out).parent) as folder,
+        Journal(Path(folder) / "journal") as journal,
+    ):
+        source, report = CocoSource(coco, None, ""), coco_report(coco, out)
         rows = ((ordinal, coco_row(coco, ordinal)) for ordinal in range(coco.images))
         wanted = {row["id"]: ordinal for ordinal, row in rows if row}
-        offsets, lengths = np.full(coco.count, -1), np.zeros(coco.count, dtype=np.int64)
         for row in read_shards(shards):
-            ordinal = wanted.get(row["id"], NO_IMAGE)
-            if ordinal == NO_IMAGE:
-                continue
-            for position, text in zip(coco.positions(ordinal), row["records"], strict=True):
-                offsets[position] = spool.tell()
-                lengths[position] = spool.write(text.encode())
-
-        def record_of(position: int) -> Record:
-            if offsets[position] < 0:
-                return record_of_failure(NOT_DONE.format("annotation"))
-            spool.seek(offsets[position])
-            return json.loads(spool.read(lengths[position]))
-
-        report = coco_report(coco, out)
+            if row["id"] in wanted:
+                item = source.item(wanted[row["id"]])
+                records = zip(item.prompt_keys, map(str.encode, row["records"]), strict=True)
+                journal.append(item.key, item.fingerprint, list(records))
         with keeping_books(report, partial(write_report, report)):
+            record_of = CocoSink(journal, report).records(source, without=NOT_DONE.format("annotation"))
             write_output(coco, report, record_of, segmentation=segmentation, box=box)
     return report

@@ -15,6 +15,7 @@ from fiftyone_mobilesam.sources.coco import NO_SUCH_IMAGE, CocoItem, CocoSource
 from fiftyone_mobilesam.sources.coco_file import NO_IMAGE, CocoFile
 from mobilesam.geometry import rle
 
+CHANGED = "image must stay the same during a run, got one that changed. Run the job again."
 FAILED = "-"  # fingerprint of an image that could not be read: it is tried again
 
 
@@ -57,8 +58,13 @@ class CocoSink:
     def flush(self) -> None:
         """Nothing is kept back."""
 
-    def records(self, source: CocoSource) -> Callable[[int], Record]:
-        """Return what gives an annotation's record by its position. It holds no records, only where they are."""
+    def records(self, source: CocoSource, *, without: str = CHANGED) -> Callable[[int], Record]:
+        """Return what gives an annotation's record by its position. It holds no records, only where they are.
+
+        Args:
+            source: of the items.
+            without: the failure of an image that the journal does not have as it is now.
+        """
         coco, journal = source.coco, self.journal
         offsets, lengths = np.full(coco.count, -1), np.zeros(coco.count, dtype=np.int64)
         failures = {NO_IMAGE: NO_SUCH_IMAGE}
@@ -68,7 +74,7 @@ class CocoSink:
             if item.missing is not None:
                 failures[ordinal] = item.missing
             elif made_from not in (FAILED, item.fingerprint):
-                failures[ordinal] = "image must stay the same during a run, got one that changed. Run the job again."
+                failures[ordinal] = without
             else:
                 if made_from == FAILED:  # one record says why, for all prompts
                     entries *= len(item.positions)

@@ -42,18 +42,18 @@ class CocoSource:
 
     Args:
         coco: the file.
-        images: folder that its file names are relative to.
+        images: folder that its file names are relative to; None if files are looked for elsewhere.
         identity: of what masks are made from but their prompts.
     """
 
-    def __init__(self, coco: CocoFile, images: Path, identity: str):
+    def __init__(self, coco: CocoFile, images: Path | None, identity: str):
         self.coco, self.images, self.identity = coco, images, identity
 
     def item(self, ordinal: int) -> CocoItem:
         """Read what is asked of an image."""
         record = self.coco.image(ordinal) or {}
         positions, name = self.coco.positions(ordinal), record.get("file_name")
-        path, state, failure = find_image(self.images, name)
+        path, state, failure = (None, [], None) if self.images is None else find_image(self.images, name)
         annotations = [self.coco.annotation(position) for position in positions]
         prompts, made_from = [prompt_of(annotation) for annotation in annotations], [state, self.identity]
         return CocoItem(
