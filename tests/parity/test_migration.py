@@ -121,7 +121,7 @@ def test_every_name_of_upstreams_package_is_here():
     public = {name for name, value in vars(theirs).items() if not name.startswith("_") and callable(value)}
     assert len(public) == 7
     assert public <= set(mobilesam.__all__)
-    for module in ("automatic_mask_generator", "predictor", "modeling", "utils.amg", "utils.transforms"):
+    for module in ("automatic_mask_generator", "predictor", "modeling", "build_sam", "utils.amg", "utils.transforms"):
         importlib.import_module(f"mobilesam.{module}")
 
 

@@ -1,5 +1,6 @@
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -197,3 +198,25 @@ def test_a_source_without_images_says_so(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImageError, match=r"source|image must be a file"):
         list(iter_images(source))
+
+
+def test_settings_of_pillow_are_the_same_after_many_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    large = save(tmp_path, "large.png", np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8))
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(large.read_bytes()[:-2000])
+
+    def read(number):
+        path, max_pixels = [(large, 2000), (large, None), (cut, 2000)][number % 3]
+        try:
+            return read_image(path, max_pixels=max_pixels).shape
+        except ImageError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(read, range(300)))
+    assert set(found[::3]) == {(40, 50, 3)}
+    assert all("1,800 pixels at most" in text for text in found[1::3])
+    assert all("must be a whole image file" in text for text in found[2::3])
+    assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) == (900, True)

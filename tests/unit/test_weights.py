@@ -29,6 +29,7 @@ def test_state_dict_has_upstreams_names(sam, checkpoint):
     assert len(saved) == 439
     assert saved.keys() - sam.state_dict().keys() == weights.UNUSED_SHAPES.keys()
     assert sam.state_dict().keys() == load_file(weights.BUNDLED).keys()
+    assert weights.used_tensors(saved).keys() == sam.state_dict().keys()
 
 
 def test_a_loaded_model_equals_the_saved_one(sam, checkpoint):
