@@ -99,18 +99,13 @@ def label(
         check_no_other_job(source.root, job, call)
     settings = _settings(source, parsed, call, drift, resolved_precision(precision, devices))
     report = Report(job, label_field, total=len(source), call=call)
-    patiently(source.declare, wait=database_wait)
     name = settings.form.names[0]
     record = RunRecord(samples, key, report, call, made_from=name, is_job=True, wait=database_wait)
     sink = DatasetSink(source.documents, settings.form, report, wait=database_wait)
     with keeping_books(report, record.save):
-        run(
-            source.pending(settings.form.names, report, on_disk=output_dir is not None),
-            sink,
-            settings,
-            devices,
-            record.save,
-        )
+        patiently(source.declare, wait=database_wait)  # after the record: undo removes what was not there before
+        items = source.pending(settings.form.names, report, on_disk=output_dir is not None)
+        run(items, sink, settings, devices, record.save)
         patiently(source.finish, wait=database_wait)
     return report
 
