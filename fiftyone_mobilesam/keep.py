@@ -13,8 +13,6 @@ from typing import Any
 import bson
 from bson import ObjectId
 
-from mobilesam import FieldError
-
 # What a job writes beside its labels, in the same update.
 JOURNAL = ("fingerprint", "failed_prompts", "made_from", "prompt_boxes")
 LISTS = ("detections", "keypoints", "polylines")
@@ -158,24 +156,6 @@ def files_are_there(labels: dict) -> bool:
     """Return whether the files exist that a label, or each of its list, names."""
     paths = [label["mask_path"] for label in [labels, *listed(labels)] if label.get("mask_path")]
     return all(map(os.path.isfile, paths))
-
-
-def check_owner(others: int, total: int, label_field: str) -> None:
-    """Check that the labels of samples or frames are a job's own, so that it may replace them.
-
-    Args:
-        others: samples with labels that no job wrote.
-        total: samples.
-        label_field: where they are.
-
-    Raises:
-        FieldError: there are others.
-    """
-    if others:
-        raise FieldError(
-            f"label_field must be new or a job's own, got {label_field!r}, where {others} of {total} samples have "
-            "labels that no job wrote. Use another name, or pass overwrite=True to have them replaced."
-        )
 
 
 def listed(value: dict | None) -> list[dict]:

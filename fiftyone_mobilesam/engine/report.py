@@ -172,7 +172,8 @@ class Report:
 
     def __str__(self) -> str:
         ended = "" if self.state == FINISHED else f" ({self.state}{': ' + self.reason if self.reason else ''})"
-        parts = [f"{count(self.masks, 'mask')} in {count(self.done, 'image')}"]
+        images = self.done or (self.up_to_date if self.masks else 0)  # a COCO job counts the masks of the whole file
+        parts = [f"{count(self.masks, 'mask')} in {count(images, 'image')}"]
         parts += [f"{count(self.empty, 'image')} without prompts"] if self.empty else []
         parts += [f"{count(self.up_to_date, 'image')} up to date"] if self.up_to_date else []
         parts.append(f"{count(self.failed_prompts, 'prompt')} without a mask")

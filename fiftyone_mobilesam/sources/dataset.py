@@ -14,10 +14,11 @@ from fiftyone_mobilesam.database import patiently
 from fiftyone_mobilesam.engine.item import Item
 from fiftyone_mobilesam.engine.report import Failure, Report
 from fiftyone_mobilesam.fields import FRAMES, Target
-from fiftyone_mobilesam.keep import LISTS, Names, Stays, check_owner, files_are_there, prompt_names, what_stays
+from fiftyone_mobilesam.keep import LISTS, Names, Stays, files_are_there, prompt_names, what_stays
 from fiftyone_mobilesam.labels import ATTRIBUTES
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.sources.sequences import Key, dynamic_groups, flat, in_sequences
+from mobilesam import FieldError
 
 FETCHED_AT_ONCE = 16
 ASKED_AT_ONCE = 10_000  # ids in one query
@@ -102,7 +103,11 @@ class DatasetSource:
                 f"{self.label_field}.fingerprint": {"$exists": False},
             }
             others += patiently(lambda wanted=wanted: self.documents.count_documents(wanted), wait=self.wait)
-        check_owner(others, len(self.keys), self.label_field)
+        if others:
+            raise FieldError(
+                f"label_field must be new or a job's own, got {self.label_field!r}, where {others} of {len(self)} "
+                "samples have labels that no job wrote. Use another name, or pass overwrite=True to have them replaced."
+            )
 
     def declare(self) -> None:
         """Declare the label field and its attributes before the first write, so that no moment is without them."""
