@@ -26,7 +26,7 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # both end with the tests here: an open page takes half a processor
 def app(tmp_path_factory) -> str:
     """The App's server with the checkout as a plugin; gives its address."""
     plugins = tmp_path_factory.mktemp("plugins")
@@ -44,7 +44,7 @@ def app(tmp_path_factory) -> str:
     process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Any:
     """Headless Chromium, cut off from every other machine."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, which drives the browser, is not installed")
