@@ -10,11 +10,8 @@ EMBEDDING = 1e-5
 MASK_IOU = 0.9999
 # Predicted IoU of peers is published with 4 digits.
 SCORE = 5e-5
-# Upscaling by matrices and by interpolation, float32, logits up to 50. Measured: 3.5e-4 where both start from logits
-# that differ by 2e-4, 2e-5 from the same logits.
-UPSCALED_LOGITS = 1e-4
-# The same of white noise of +-40, whose neighbours differ by 60: there a coordinate that interpolation rounds in
-# float32 shows. Measured: 3e-4 with torch 2.14, 2e-5 with torch 2.15.
+# Upscaling by matrices and by interpolation, white noise of +-40, whose neighbours differ by 60: there a coordinate
+# that interpolation rounds in float32 shows. Measured: 3e-4 with torch 2.14, 2e-5 with torch 2.15.
 UPSCALED_NOISE = 5e-4
 # Scores of everything's records. Measured: predicted IoU off by 5e-7, stability by one pixel in thousands.
 RECORD_SCORE = 1e-4
