@@ -138,7 +138,8 @@ def test_larger_models_are_refused_with_a_hint(model_type):
 
 def test_the_registry_lists_what_works():
     assert sorted(sam_model_registry) == ["default", "mobile_sam", "vit_t"]
-    assert set(sam_model_registry.values()) == {build_sam}
+    assert set(sam_model_registry.values()) == {mobilesam.build_sam_vit_t}
+    assert callable(build_sam)  # the function, or the module of its name: tests/unit/test_build_sam.py
     assert "vit_h" not in sam_model_registry
 
 
