@@ -11,7 +11,8 @@ from torchvision.ops import batched_nms
 
 from mobilesam.geometry import MaskCrop, Region, tight_region, whole_region
 from mobilesam.geometry import rle as run_lengths
-from mobilesam.geometry.masks import region_above, tile_for
+from mobilesam.geometry.boxes import last_inclusive
+from mobilesam.geometry.masks import crop_mask, region_above, tile_for
 from mobilesam.images import to_rgb
 from mobilesam.modeling import Sam
 from mobilesam.predictor import ImageEmbedding, SamPredictor
@@ -211,7 +212,7 @@ class SamAutomaticMaskGenerator:
         )
         found = []
         for index, crop in masks:
-            box = torch.tensor([_last_inclusive(crop.region)])
+            box = torch.tensor([last_inclusive(crop.region)])
             if not is_box_near_crop_edge(box, crop_box, whole_region(image.shape[:2])):
                 point = (points[index] + [x0, y0]).tolist()
                 found.append(_candidate(crop, [point], crop_box, image.shape[:2]))
@@ -247,7 +248,13 @@ class SamAutomaticMaskGenerator:
         region = region_above(low_res_logits, matrices, threshold - abs(offset))
         row0, column0, row1, column1 = tile = tile_for(matrices, region)
         part = low_res_logits[4 * row0 : 4 * row1, 4 * column0 : 4 * column1]
-        return self.predictor._cut(part, iou_prediction, matrices, region=region, tile=tile, stability_offset=offset)
+        return crop_mask(
+            self.predictor._upscale(part, matrices, region, tile),
+            region,
+            mask_threshold=threshold,
+            iou_prediction=iou_prediction,
+            stability_offset=offset,
+        )
 
     def _clean(self, candidate: Candidate) -> Candidate:
         """Fill small holes and remove small islands; the candidate itself if there are none."""
@@ -255,13 +262,13 @@ class SamAutomaticMaskGenerator:
         mask, removed = remove_small_regions(mask, self.min_mask_region_area, "islands")
         if not (filled or removed):
             return candidate
-        return replace(candidate, rle=run_lengths.encode(mask), box=_last_inclusive(tight_region(mask)))
+        return replace(candidate, rle=run_lengths.encode(mask), box=last_inclusive(tight_region(mask)))
 
 
 def _candidate(crop: MaskCrop, point_coords: list, crop_box: Region, original_hw: tuple[int, int]) -> Candidate:
     """Move a mask from the crop it was found in to the original image."""
     x, y = crop_box[:2]
-    box = [edge + offset for edge, offset in zip(_last_inclusive(crop.region), (x, y, x, y), strict=True)]
+    box = [edge + offset for edge, offset in zip(last_inclusive(crop.region), (x, y, x, y), strict=True)]
     rle = run_lengths.encode(crop.mask, corner=(box[0], box[1]), size=original_hw)
     return Candidate(rle, box, crop.iou_prediction, crop.stability_score, point_coords, crop_box)
 
@@ -273,11 +280,6 @@ def _without_duplicates(candidates: list[Candidate], scores: list[float], iou_th
     boxes = torch.tensor([candidate.box for candidate in candidates], dtype=torch.float32)
     keep = batched_nms(boxes, torch.tensor(scores), torch.zeros(len(boxes)), iou_threshold)
     return [candidates[i] for i in keep.tolist()]
-
-
-def _last_inclusive(region: Region) -> list[int]:
-    x0, y0, x1, y1 = region
-    return [x0, y0, max(x1 - 1, 0), max(y1 - 1, 0)]
 
 
 def _xywh(box: Sequence[int]) -> list[int]:

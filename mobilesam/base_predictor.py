@@ -10,7 +10,7 @@ import numpy as np
 from mobilesam.errors import NoImageSetError
 from mobilesam.geometry import ImageEmbedding, MaskCrop, Region, whole_region
 from mobilesam.geometry.frames import LongestSideFrames
-from mobilesam.geometry.masks import WHOLE_TILE, Tile, crop_mask, to_numpy, upscale_logits
+from mobilesam.geometry.masks import WHOLE_TILE, Matrices, Tile, crop_mask, to_numpy, upscale_logits
 from mobilesam.images import to_rgb
 from mobilesam.prompts import Prompt, check_inside, chunks
 
@@ -32,7 +32,7 @@ class BasePredictor:
     transform: LongestSideFrames
     encode_images: Callable[[Sequence[np.ndarray]], list[ImageEmbedding]]
     _prompts_per_chunk: int  # decoded at once
-    _matrices: Callable[[ImageEmbedding], tuple[Values, Values]]  # from the low-res frame: (H, 256) and (W, 256)
+    _matrices: Callable[[ImageEmbedding], Matrices]
     _decode_plainly: Callable[[Sequence[Prompt], ImageEmbedding, bool], tuple[Values, Values]]  # whole logits, scores
     _decoder: Callable[[ImageEmbedding], Decode]
 
@@ -144,39 +144,24 @@ class BasePredictor:
             decoded = decode([prompts[i] for i in chunk], [tiles[i] for i in chunk], multimask)
             for index, tile, logits, iou_predictions in zip(chunk, *decoded, strict=True):
                 keep = [int(iou_predictions.argmax())] if best_only else range(len(logits))
-                place = {"region": regions[index], "tile": tile, "keep_logits": return_low_res_logits}
-                results[index] = [self._cut(logits[i], float(iou_predictions[i]), matrices, **place) for i in keep]
+                results[index] = [
+                    crop_mask(
+                        self._upscale(logits[i], matrices, regions[index], tile),
+                        regions[index],
+                        mask_threshold=self._mask_threshold,
+                        iou_prediction=float(iou_predictions[i]),
+                        low_res_logits=logits[i] if return_low_res_logits else None,
+                    )
+                    for i in keep
+                ]
         return results
 
-    def _tile(self, matrices: tuple[Values, Values], region: Region) -> Tile:
+    def _tile(self, matrices: Matrices, region: Region) -> Tile:
         """Return the image tokens to decode for a region: all, where the decoder knows no parts."""
         return WHOLE_TILE
 
-    def _upscale(
-        self, logits: Values, matrices: tuple[Values, Values], region: Region, tile: Tile = WHOLE_TILE
-    ) -> Values:
+    def _upscale(self, logits: Values, matrices: Matrices, region: Region, tile: Tile = WHOLE_TILE) -> Values:
         return upscale_logits(logits, matrices, region, tile, linear=self._linear)
-
-    def _cut(
-        self,
-        logits: Values,
-        iou_prediction: float,
-        matrices: tuple[Values, Values],
-        *,
-        region: Region,
-        tile: Tile,
-        keep_logits: bool = False,
-        stability_offset: float = 1.0,
-    ) -> MaskCrop:
-        """Upscale the logits (h, w) of a tile in a region, and keep the tight crop of the mask."""
-        return crop_mask(
-            self._upscale(logits, matrices, region, tile),
-            region,
-            mask_threshold=self._mask_threshold,
-            iou_prediction=iou_prediction,
-            low_res_logits=logits if keep_logits else None,
-            stability_offset=stability_offset,
-        )
 
     def _stack(self, prompts: Sequence[Prompt], image: ImageEmbedding) -> tuple[np.ndarray | None, ...]:
         """Stack prompts of one structure in the input frame: points, labels, boxes, mask inputs; None for no such."""

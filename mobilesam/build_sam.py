@@ -10,6 +10,7 @@ import torch
 
 from mobilesam import weights as weight_files
 from mobilesam.errors import UnknownModelError
+from mobilesam.fast.backend import chosen_device
 from mobilesam.modeling import ImageEncoder, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from mobilesam.selftest import self_test
 
@@ -81,8 +82,7 @@ def load_model(
     Raises:
         CheckpointError: the weights do not load, or the model fails its self-test on this device.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    sam = build_sam_vit_t(weights).to(device).requires_grad_(False)
+    sam = build_sam_vit_t(weights).to(chosen_device(device)).requires_grad_(False)
     if verify:
         self_test(sam)
     return sam

@@ -12,7 +12,7 @@ from mobilesam.errors import ImageError
 from mobilesam.fast.backend import Backend
 from mobilesam.fast.products import linear
 from mobilesam.geometry import ImageEmbedding, whole_region
-from mobilesam.geometry.masks import Tile, tile_for
+from mobilesam.geometry.masks import Matrices, Tile, tile_for
 from mobilesam.geometry.transforms import TRANSFORMS
 from mobilesam.modeling import Sam
 from mobilesam.prompts import Prompt
@@ -176,9 +176,7 @@ class SamPredictor(BasePredictor):
         decode = self.backend.decoder(image.features)
 
         @torch.no_grad()
-        def run(
-            prompts: Sequence[Prompt], tiles: Sequence[Tile], multimask_output: bool
-        ) -> tuple[Sequence[Tile], Sequence[Tensor], Tensor]:
+        def run(prompts: Sequence[Prompt], tiles: Sequence[Tile], multimask_output: bool) -> tuple:
             has_mask = prompts[0].mask_input is not None
             embeddings = self._embed(prompts, image)
             return decode(embeddings, tiles, has_mask_input=has_mask, multimask_output=multimask_output)
@@ -203,6 +201,6 @@ class SamPredictor(BasePredictor):
         resized = torch.from_numpy(self.transform.apply_image(image))
         return self.model.preprocess(self.transform.padded_pixels(resized.to(self.device).permute(2, 0, 1)))
 
-    def _matrices(self, image: ImageEmbedding) -> tuple[Tensor, Tensor]:
+    def _matrices(self, image: ImageEmbedding) -> Matrices:
         rows, columns = self.transform.upscale_matrices(image.original_hw)
         return rows.to(self.device), columns.to(self.device)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mobilesam.geometry import ImageEmbedding, MaskCrop
+from mobilesam.geometry import ImageEmbedding, MaskCrop, clip_box
+from mobilesam.geometry.boxes import grow_box
 from mobilesam.geometry.masks import interior_point
 from mobilesam.predictor import SamPredictor
 from mobilesam.prompts import Prompt
@@ -83,10 +84,7 @@ def next_prompt(crop: MaskCrop, original_hw: tuple[int, int], margin: float) -> 
         original_hw: size of the image.
         margin: see `Drift`.
     """
-    x0, y0, x1, y1 = crop.region
-    dx, dy = margin * (x1 - x0), margin * (y1 - y0)
-    height, width = original_hw
-    box = np.array([max(0, x0 - dx), max(0, y0 - dy), min(width, x1 + dx), min(height, y1 + dy)])
+    box = clip_box(grow_box(crop.region, margin), original_hw=original_hw)
     return Prompt(box=box, point_coords=innermost_point(crop)[None], mask_input=crop.low_res_logits[None])
 
 

@@ -38,8 +38,7 @@ def self_test(sam: Sam, precision: str = "fp32") -> None:
     if not (iou >= MIN_IOU and low <= crop.iou_prediction <= high):
         raise CheckpointError(
             f"The model must segment the test image with IoU of at least {MIN_IOU} and a score in {low} to {high}, "
-            f"got IoU {iou:.3f} and score {crop.iou_prediction:.3f} on {sam.device} "
-            f"in {precision}. "
+            f"got IoU {iou:.3f} and score {crop.iou_prediction:.3f} on {sam.device} in {precision}. "
             'The weights are not a trained MobileSAM, or this device computes wrongly: try device="cpu". '
             "Pass verify=False to use the model all the same."
         )

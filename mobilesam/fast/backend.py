@@ -27,6 +27,11 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
 
 
+def chosen_device(device: str | torch.device | None = None) -> torch.device:
+    """Return the device that was named, else CUDA if there is a GPU, else the CPU."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def resolve_precision(precision: str, device: str | torch.device | None = None) -> str:
     """Return what a precision comes to on a device, "fp32" or "bf16".
 
@@ -35,8 +40,7 @@ def resolve_precision(precision: str, device: str | torch.device | None = None) 
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return "bf16" if precision != "fp32" and multiplies_bfloat16(device) else "fp32"
+    return "bf16" if precision != "fp32" and multiplies_bfloat16(chosen_device(device)) else "fp32"
 
 
 class Backend:

@@ -17,6 +17,7 @@ from mobilesam.errors import ImageError, PromptError, UnsupportedError
 from mobilesam.front.nested_prompts import parse_prompts, split_by_image
 from mobilesam.front.results import Boxes, Masks, Results
 from mobilesam.geometry import ImageEmbedding, MaskCrop
+from mobilesam.geometry.boxes import last_inclusive
 from mobilesam.images import is_one_image, iter_images
 from mobilesam.modeling import Sam
 from mobilesam.predictor import SamPredictor
@@ -253,7 +254,7 @@ class MobileSAM:
         for row, (index, crop) in enumerate(kept):
             x0, y0, x1, y1 = crop.region
             masks[row, y0:y1, x0:x1] = crop.mask
-            boxes[row] = x0, y0, max(x1 - 1, 0), max(y1 - 1, 0), crop.iou_prediction, index
+            boxes[row] = *last_inclusive(crop.region), crop.iou_prediction, index
         logits = [crop.low_res_logits for _, crop in kept]
         known = all(x is not None for x in logits)
         low_res_logits = np.array(logits, dtype=np.float32).reshape(-1, 256, 256) if known else None

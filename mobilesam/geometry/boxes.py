@@ -41,10 +41,20 @@ def clip_region(box: np.ndarray | None, clip: bool | float, *, original_hw: tupl
     """
     if box is None or clip is False:
         return None
+    return snap_outward(grow_box(box, 0.0 if clip is True else float(clip)), original_hw=original_hw)
+
+
+def grow_box(box: np.ndarray | Region, share: float) -> np.ndarray:
+    """Move each edge of a (4,) box outward by a share of the box's size."""
     x0, y0, x1, y1 = box
-    grow = 0.0 if clip is True else float(clip)
-    dx, dy = (x1 - x0) * grow, (y1 - y0) * grow
-    return snap_outward(np.array([x0 - dx, y0 - dy, x1 + dx, y1 + dy]), original_hw=original_hw)
+    dx, dy = (x1 - x0) * share, (y1 - y0) * share
+    return np.array([x0 - dx, y0 - dy, x1 + dx, y1 + dy])
+
+
+def last_inclusive(region: Region) -> list[int]:
+    """Return `[x0, y0, x1, y1]` of a region with its last pixels instead of the edges behind them, as others count."""
+    x0, y0, x1, y1 = region
+    return [x0, y0, max(x1 - 1, 0), max(y1 - 1, 0)]
 
 
 def tight_region(mask: np.ndarray) -> Region:

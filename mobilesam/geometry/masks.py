@@ -141,7 +141,7 @@ def crop_mask(
     *,
     mask_threshold: float,
     iou_prediction: float,
-    low_res_logits: Tensor | None,
+    low_res_logits: Tensor | None = None,
     stability_offset: float = 1.0,
 ) -> MaskCrop:
     """Cut (h, w) logits of a region at the threshold and keep the tight crop."""

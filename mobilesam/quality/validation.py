@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mobilesam.errors import AnnotationError, ImageError, MobileSamError
-from mobilesam.geometry import snap_outward
+from mobilesam.geometry import clip_region
 from mobilesam.geometry.masks import interior_point
 from mobilesam.images import read_image
 from mobilesam.packages import require
@@ -23,7 +23,7 @@ from mobilesam.quality.metrics import boundary_iou, calibration, jittered, mask_
 PROMPTS = ("box", "point", "jitter")
 SIZES = ("small", "medium", "large")
 
-Case = tuple[dict, np.ndarray, Prompt, np.ndarray]  # annotation, true mask, prompt, box
+Case = tuple[dict, np.ndarray, Prompt]  # annotation, true mask, prompt
 
 
 @dataclass
@@ -147,17 +147,19 @@ def validate(
         try:
             image = read_image(path)
             predictor.set_image(image)
-            usable = []
+            original_hw, cases = image.shape[:2], []
             for annotation in objects:
                 try:
-                    usable.append(_case(annotation, truth, image.shape[:2], prompts, jitter, rng))
+                    cases.append(_case(annotation, truth, original_hw, prompts, jitter, rng))
                 except MobileSamError as error:
                     report.failed.append((f"{path}, annotation {annotation['id']}", str(error)))
-            found = _predict(predictor, image.shape[:2], usable, clip and prompts != "point")
+            regions = [clip_region(prompt.box, clip, original_hw=original_hw) for _, _, prompt in cases]
+            found = predictor.predict_batch([prompt for _, _, prompt in cases], regions=regions)
         except MobileSamError as error:
             report.failed.append((str(path), str(error)))
             continue
-        for annotation, true, mask, predicted_iou in found:
+        for (annotation, true, _), [crop] in zip(cases, found, strict=True):
+            mask = crop.full(original_hw)
             report.rows.append(
                 {
                     "image": record["file_name"],
@@ -165,10 +167,10 @@ def validate(
                     "size": size_of(annotation.get("area", true.sum())),
                     "iou": mask_iou(mask, true),
                     "boundary_iou": boundary_iou(mask, true),
-                    "predicted_iou": predicted_iou,
+                    "predicted_iou": crop.iou_prediction,
                 }
             )
-            detections.append(_detection(annotation, mask, predicted_iou))
+            detections.append(_detection(annotation, mask, crop.iou_prediction))
             compared.append(annotation)
     if not report.rows:
         raise ImageError(f"images must hold images of {coco} with objects, got {str(images)!r} with none.")
@@ -201,7 +203,7 @@ def _with_objects(truth: Any, limit: int | None) -> Iterator[tuple[dict, list[di
 def _case(
     annotation: dict, truth: Any, original_hw: tuple[int, int], prompts: str, jitter: float, rng: np.random.Generator
 ) -> Case:
-    """Return an annotation, its mask, and the prompt and box made from them, or raise why it cannot be used."""
+    """Return an annotation, its mask, and the prompt made from them, or raise why it cannot be used."""
     x, y, width, height = annotation.get("bbox") or (0, 0, 0, 0)
     try:
         true = truth.annToMask(annotation).astype(bool)
@@ -220,19 +222,7 @@ def _case(
         box = jittered(box, jitter, rng, original_hw)
     prompt = Prompt(point_coords=np.array([interior_point(true)])) if prompts == "point" else Prompt(box=box)
     prompt.check_inside(original_hw)
-    return annotation, true, prompt, box
-
-
-def _predict(
-    predictor: SamPredictor, original_hw: tuple[int, int], cases: list[Case], clip: bool
-) -> list[tuple[dict, np.ndarray, np.ndarray, float]]:
-    """Return annotation, true mask, mask and predicted IoU of each object."""
-    regions = [snap_outward(box, original_hw=original_hw) if clip else None for *_, box in cases]
-    crops = predictor.predict_batch([prompt for _, _, prompt, _ in cases], regions=regions)
-    return [
-        (annotation, true, crop.full(original_hw), crop.iou_prediction)
-        for (annotation, true, *_), [crop] in zip(cases, crops, strict=True)
-    ]
+    return annotation, true, prompt
 
 
 def _detection(annotation: dict, mask: np.ndarray, score: float) -> dict[str, Any]:

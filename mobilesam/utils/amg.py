@@ -185,14 +185,7 @@ def mask_to_rle_pytorch(tensor: Tensor) -> list[dict[str, Any]]:
     return [run_lengths.encode(mask) for mask in tensor.detach().cpu().numpy()]
 
 
-def rle_to_mask(rle: dict[str, Any]) -> np.ndarray:
-    """Decode uncompressed COCO run lengths, (H, W) bool."""
-    return run_lengths.decode(rle)
-
-
-def area_from_rle(rle: dict[str, Any]) -> int:
-    """Return the number of pixels in a mask."""
-    return run_lengths.area(rle)
+rle_to_mask, area_from_rle = run_lengths.decode, run_lengths.area
 
 
 def require_pycocotools() -> Any:
@@ -237,12 +230,8 @@ def remove_small_regions(mask: np.ndarray, area_thresh: float, mode: str) -> tup
     small[0] = False  # all that is not a region: the mask itself, or the background
     if not small.any():
         return mask, False
-    if holes:
-        inside = small
-        inside[0] = True
-    else:
-        inside = ~small
-        inside[0] = False
-        if not inside.any():
-            inside[1 + areas[1:].argmax()] = True
+    inside = small if holes else ~small
+    inside[0] = holes
+    if not inside.any():  # islands only, all of them small
+        inside[1 + areas[1:].argmax()] = True
     return inside[regions], True

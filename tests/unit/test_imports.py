@@ -26,7 +26,7 @@ ALLOWED = {
     "predictor": {"base_predictor", "embedding_cache", "fast", "geometry", "modeling", "prompts"},
     "runtime": {"base_predictor", "geometry", "packages", "prompts"},
     "selftest": {"geometry", "modeling", "predictor", "prompts"},
-    "build_sam": {"modeling", "selftest", "weights"},
+    "build_sam": {"fast", "modeling", "selftest", "weights"},
     "utils": {"geometry", "modeling", "packages"},
     "automatic_mask_generator": {"geometry", "images", "modeling", "predictor", "prompts", "utils"},
     "propagation": {"geometry", "predictor", "prompts"},
