@@ -10,8 +10,8 @@ _HOMES = {
     "write_manifest": "sources.manifest",
     "write_coco_manifest": "sources.manifest",
     "label_manifest": "jobs.ray",
-    "merge_into_dataset": "jobs.merge",
-    "merge_coco": "jobs.merge",
+    "merge_into_dataset": "jobs.merge_dataset",
+    "merge_coco": "jobs.merge_coco",
 }
 __all__ = list(_HOMES)
 

@@ -1,6 +1,8 @@
 """Every private name of FiftyOne that this package uses, and why. A test forbids them elsewhere.
 
-None of them has a public twin in the versions below. When FiftyOne changes, this is the file to look at.
+None of them has a public twin in the versions below. When FiftyOne changes, this is the file to look at. "Since" names
+the oldest version that has the names, of those whose source was searched: 0.7.4, 0.9.4, 0.11.2, 0.12 to 0.16, 0.18,
+0.20, 0.21, 0.23 and 1.0.
 """
 
 import sys
@@ -18,37 +20,37 @@ TESTED_WITH = ("1.22.1",)  # the versions of FiftyOne that all tests passed with
 
 
 def root_dataset(samples: SampleCollection) -> fo.Dataset:
-    """Return the dataset that persists: of patches, clips and frames the one they were made from. Since 0.12."""
+    """Return the dataset that persists: of patches, clips and frames the one they were made from. Since 0.9.4."""
     return samples._root_dataset
 
 
 def own_dataset(samples: SampleCollection) -> fo.Dataset:
-    """Return the dataset that holds a collection's fields: of patches, clips and frames a temporary one. Since 0.9."""
+    """Return the dataset that holds a collection's fields: of patches, clips and frames a temporary. Since 0.7.4."""
     return samples._dataset
 
 
 def is_patches(samples: SampleCollection) -> bool:
-    """Whether each sample is a label of another dataset. Since 0.9."""
+    """Whether each sample is a label of another dataset. Since 0.9.4."""
     return samples._dataset._is_patches
 
 
 def is_frames_view(samples: SampleCollection) -> bool:
-    """Whether each sample is a frame of a video. Since 0.9."""
+    """Whether each sample is a frame of a video. Since 0.9.4."""
     return samples._dataset._is_frames
 
 
 def is_generated(samples: SampleCollection) -> bool:
-    """Whether this is a view of patches, clips or frames. Since 0.14."""
+    """Whether this is a view of patches, clips or frames. Since 0.16."""
     return samples._is_generated
 
 
 def is_dynamic_groups(samples: SampleCollection) -> bool:
-    """Whether this is a view by `group_by`. Since 0.20."""
+    """Whether this is a view by `group_by`. Since 0.21."""
     return samples._is_dynamic_groups
 
 
 def before_grouping(samples: SampleCollection) -> SampleCollection:
-    """Return what `group_by` was called on, all images of all groups. Since 0.20."""
+    """Return what `group_by` was called on, all images of all groups. Since 0.7.4."""
     view = samples._dataset.view()
     for stage in samples._stages:
         if isinstance(stage, fo.GroupBy):
@@ -58,42 +60,42 @@ def before_grouping(samples: SampleCollection) -> SampleCollection:
 
 
 def source_of(samples: SampleCollection) -> SampleCollection:
-    """Return the collection that patches, clips or frames were made from. Since 0.12."""
+    """Return the collection that patches, clips or frames were made from. Since 0.9.4."""
     return samples._source_collection
 
 
 def patched_fields(samples: SampleCollection) -> list[str]:
-    """Return the fields whose labels a patches view shows. Since 0.9."""
+    """Return the fields whose labels a patches view shows. Since 0.9.4."""
     return samples._label_fields
 
 
 def sync_source(samples: SampleCollection, ids: Sequence[str]) -> None:
-    """Copy labels of a patches or frames view to its source; FiftyOne's own copy can miss some. Since 0.14."""
+    """Copy labels of a patches or frames view to its source; FiftyOne's own copy can miss some. Since 1.0."""
     samples._sync_source(ids=ids)
 
 
 def stages(samples: SampleCollection) -> list[dict[str, Any]]:
-    """Return the stages of a view as plain data, by which two views are known as the same. Since 0.7."""
+    """Return the stages of a view as plain data, by which two views are known as the same. Since 0.9.4."""
     return samples.view()._serialize(include_uuids=False)
 
 
 def database() -> Database:
-    """Return FiftyOne's database, for updates that must be one step. `fo.core.odm` is not documented. Since 0.7."""
+    """Return FiftyOne's database, for updates that must be one step. `fo.core.odm` is not documented. Since 0.7.4."""
     return fo.core.odm.get_db_conn()
 
 
 def documents(dataset: fo.Dataset, *, frames: bool = False) -> Collection:
-    """Return the documents of a dataset's samples, or of its frames. Since 0.9."""
+    """Return the documents of a dataset's samples, or of its frames. Since 0.7.4."""
     return database()[dataset._frame_collection_name if frames else dataset._sample_collection_name]
 
 
 def aggregate(samples: SampleCollection, pipeline: list[dict[str, Any]], *, frames: bool = False) -> list[dict]:
-    """Return documents as a view shows them, which `documents` does not do. Since 0.9."""
+    """Return documents as a view shows them, which `documents` does not do. Since 0.18."""
     return list(samples._aggregate(post_pipeline=pipeline, attach_frames=frames, frames_only=frames))
 
 
 def reload_documents(dataset: fo.Dataset, ids: list[str], *, frames: bool = False) -> None:
-    """Let samples or frames in memory see what was written past them. Since 0.12."""
+    """Let samples or frames in memory see what was written past them. Since 0.15."""
     if frames:
         Frame._reload_docs(dataset._frame_collection_name, frame_ids=ids)
     else:
@@ -101,7 +103,7 @@ def reload_documents(dataset: fo.Dataset, ids: list[str], *, frames: bool = Fals
 
 
 def dataset_key(dataset: fo.Dataset) -> str:
-    """Return what names a dataset even after it was renamed. Since 0.9."""
+    """Return what names a dataset even after it was renamed. Since 0.7.4."""
     return str(dataset._doc.id)
 
 
@@ -109,7 +111,7 @@ def running_apply_model() -> tuple[SampleCollection, Any] | None:
     """Return samples and label field of the `apply_model` call that is running, or None.
 
     FiftyOne tells a model neither, and both are needed to refuse a wrong field before the first image and to declare
-    attributes after the last. So they are read from the frame of `fiftyone.core.models.apply_model`. Since 0.7.
+    attributes after the last. So they are read from the frame of `fiftyone.core.models.apply_model`. Since 0.7.4.
     """
     frame = sys._getframe(1)
     while frame is not None:

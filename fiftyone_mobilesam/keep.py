@@ -54,11 +54,11 @@ class Names(tuple):
 
     def fingerprints(self, prompts: Prompts) -> list[str]:
         """Return what names the labels of these prompts; the first is written, the others are accepted."""
-        return [f"{name}-{what}" for name in self for what in names_of_prompts(prompts)]
+        return [f"{name}-{what}" for name in self for what in names_of(prompts)]
 
     def next_fingerprints(self, before: Sequence[str], prompts: Prompts) -> list[str]:
         """Return the names of a document in a sequence, which depend on all that came before."""
-        whats = names_of_prompts(prompts)
+        whats = names_of(prompts)
         earlier = before or [""] * len(self)
         return [
             f"{name}-{digest([was, what])}"
@@ -84,9 +84,8 @@ def what_stays(
     """
     stored, now = stored or {}, prompt_names(prompts)
     before = stored.get("made_from") or {}
-    singles = _single_prompts(prompts)
-    own = {str(label["_id"]) for label in singles}
-    usable = now if len(now) == len(singles) else {}  # ids that are not unique name nothing
+    own = _ids(prompts)
+    usable = now if len(now) == len(_single_prompts(prompts)) else {}  # ids that are not unique name nothing
     labels = {
         label["prompt_id"]: label
         for label in listed(stored)
@@ -123,17 +122,12 @@ def prompt_names(prompts: Prompts) -> dict[str, tuple[str, ...]]:
 
     Nothing of pairs of fields, or of fields of one label.
     """
-    return {str(label["_id"]): _names(label) for label in _single_prompts(prompts)}
+    return {str(label["_id"]): names_of(label) for label in _single_prompts(prompts)}
 
 
 def made_from(prompts: Prompts) -> dict[str, str]:
     """Return by id what names each prompt's content."""
     return {prompt_id: names[0] for prompt_id, names in prompt_names(prompts).items()}
-
-
-def names_of_prompts(prompts: Prompts) -> tuple[str, ...]:
-    """Return what names all prompts of a document; it changes exactly if a mask could. See `prompt_names`."""
-    return _names(prompts)
 
 
 def outdated(what: str) -> str:
@@ -168,8 +162,17 @@ def _single_prompts(prompts: Prompts) -> list[dict]:
     return listed(next(iter(prompts.values()))) if len(prompts) == 1 else []
 
 
-def _names(value: Any) -> tuple[str, ...]:
-    """Return the name of a label's content, and what versions before 0.2 called it: they knew no reviews or tags."""
+def _ids(prompts: Prompts) -> set[str]:
+    """Return the ids of all labels in the prompt fields."""
+    labels = (label for value in prompts.values() for label in listed(value) or [value or {}])
+    return {str(label["_id"]) for label in labels if "_id" in label}
+
+
+def names_of(value: Any) -> tuple[str, ...]:
+    """Return what names a prompt, or all of a document; it changes exactly if a mask could.
+
+    If versions before 0.2, which knew no reviews or tags, called it something else, that comes second.
+    """
     now, former = digest(_content(value, NOT_OF_A_PROMPT)), digest(_content(value, WRITTEN_BY_RUNS, tags=True))
     return (now,) if now == former else (now, former)
 

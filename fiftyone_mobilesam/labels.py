@@ -7,7 +7,8 @@ import fiftyone as fo
 import numpy as np
 
 from fiftyone_mobilesam.engine.ask import NO_MASK
-from fiftyone_mobilesam.engine.item import Answer
+from fiftyone_mobilesam.engine.item import Answer, Item
+from fiftyone_mobilesam.engine.report import Failure
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt
 from mobilesam import MaskCrop, Results
@@ -76,6 +77,12 @@ def new_detection(source: fo.Label, answer: Answer, options: Options, *, origina
     )
     fill(detection, source, answer, options, original_hw=original_hw)
     return detection
+
+
+def failures_of(item: Item, made: Iterable[fo.Detection]) -> list[Failure]:
+    """Return why labels of an item have no mask. What was found without prompts has one."""
+    named = [(d.get_attribute_value("failure", None), d.get_attribute_value("prompt_id", None)) for d in made]
+    return [item.failure(why, prompt_id) for why, prompt_id in named if why is not None]
 
 
 def found_detection(crop: MaskCrop, *, original_hw: tuple[int, int], run: str | None = None) -> fo.Detection:

@@ -25,14 +25,17 @@ FILLED = ("mask", "mask_path", "prompt_id", "predicted_iou", "stability_score", 
 
 
 def labels_of_run(samples: SampleCollection, key: str) -> SampleCollection:
-    """Return a view of the labels that a run wrote, and of nothing else in its field."""
+    """Return a view of the labels that a run wrote, and of nothing else in its field.
+
+    Jobs that fill one field are one run here: their labels do not say which of them made them.
+    """
     config = host.root_dataset(samples).get_run_info(key).config
     field = label_field_of(config)
     if not is_job(config):
         return samples.filter_labels(field, F("run") == key)
     if any(call_of(config).get(name) for name in PROMPT_FIELDS):
-        made = F("prompt_id").exists()
-        return samples.filter_labels(field, made & ~F("run").exists() if _has(samples, field, "run") else made)
+        made, marked = F("prompt_id").exists(), f"{labels_path(samples, field)}.run"
+        return samples.filter_labels(field, made if samples.get_field(marked) is None else made & ~F("run").exists())
     return samples.select_labels(ids=list(_found(samples, field)), fields=field)
 
 
@@ -127,10 +130,6 @@ def _pairs(ids: Any, values: Any) -> Iterator[tuple[str, Any]]:
     elif ids:
         for inner_ids, inner_values in zip(ids, values, strict=True):
             yield from _pairs(inner_ids, inner_values)
-
-
-def _has(samples: SampleCollection, field: str, name: str) -> bool:
-    return samples.get_field(f"{labels_path(samples, field)}.{name}") is not None
 
 
 def _declare(dataset: fo.Dataset, label_field: str) -> None:

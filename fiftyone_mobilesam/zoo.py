@@ -13,10 +13,10 @@ from fiftyone.utils.torch import GetItem
 from fiftyone_mobilesam.engine.item import Answer, Item, LoadedImage, Outcome, failed
 from fiftyone_mobilesam.engine.labeller import Labeller
 from fiftyone_mobilesam.engine.reader import Reader
-from fiftyone_mobilesam.engine.report import FINISHED, INTERRUPTED, STOPPED, Report, RunStopped
+from fiftyone_mobilesam.engine.report import Report, RunStopped
 from fiftyone_mobilesam.fields import FRAMES, Target
 from fiftyone_mobilesam.keep import what_stays
-from fiftyone_mobilesam.labels import found_detection, labels_of
+from fiftyone_mobilesam.labels import failures_of, found_detection, labels_of
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts
 from mobilesam import ImageEmbedding, ImageError, PromptError, SamPredictor
@@ -149,11 +149,9 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         if target is not None and self._written:
             target.sync(self._written)
             target.declare()
-        stopped = isinstance(error, RunStopped)
-        cause = error.args[0] if stopped and error.args else None
-        by_a_person = stopped and cause is None
-        self.last_run.state = FINISHED if error is None else INTERRUPTED if by_a_person else STOPPED
-        if cause is not None:
+        cause = error.args[0] if isinstance(error, RunStopped) and error.args else error
+        self.last_run.end(cause)
+        if cause is not error:
             raise cause from None
         log = logger.info if self.last_run.ok else logger.warning
         log("%s", self.last_run.tick())
@@ -237,8 +235,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         except Exception as error:
             self._book(failed(item, reason_of(error)), error)
             return None
-        bad = [d for d in made if self._options.prompt_paths and d["failure"] is not None]
-        failures = [item.failure(d["failure"], d["prompt_id"]) for d in bad]
+        failures = failures_of(item, made)
         self._written.append(sample.id)
         self._book(Outcome(item.key, label, len(made) - len(failures), failures, empty=not made))
         return label

@@ -9,12 +9,11 @@ from typing import Any
 import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
-from fiftyone_mobilesam.engine.report import INTERRUPTED, RUNNING, STOPPED, Report, RunStopped
+from fiftyone_mobilesam.engine.report import Report, RunStopped
 from fiftyone_mobilesam.fields import Target, labels_path
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.runs import RunRecord, describe_field, run_key
 from fiftyone_mobilesam.undo import labels_of_run
-from mobilesam.errors import reason_of
 
 SHOWN_FAILURES = 20
 
@@ -91,14 +90,12 @@ def segment(
             progress=follow(on_progress, stop, model, step=step),
             **chosen.changed(),
         )
-    except RunStopped:
-        pass
-    except Exception as error:
-        model.last_run.state, model.last_run.reason = STOPPED, reason_of(error)
-        raise
+    except BaseException as error:
+        model.last_run.end(error)
+        if not isinstance(error, RunStopped):
+            raise
     finally:
         record.report = report = model.last_run
-        report.state = INTERRUPTED if report.state == RUNNING else report.state
         record.save()
         describe_field(record.dataset, key)
     return _summary(record.dataset, key, report)
@@ -119,15 +116,11 @@ def follow(
         if stop is not None and stop.is_set():
             raise RunStopped
         if on_progress is not None:
-            run, total, seconds = (
-                Report() if model is None else model.last_run,
-                bar.total or 0,
-                time.monotonic() - start,
-            )
+            run = Report() if model is None else model.last_run
             # FiftyOne counts videos where the report counts frames.
-            shown = Report(total=total, done=bar.iteration, masks=run.masks, seconds=seconds)
-            shown.failed_prompts = run.failed + run.failed_prompts
-            on_progress(Progress(bar.iteration, total, step + shown.line()))
+            shown = Report(total=bar.total or 0, done=bar.iteration, masks=run.masks)
+            shown.failed_prompts, shown.seconds = run.failed + run.failed_prompts, time.monotonic() - start
+            on_progress(Progress(shown.done, shown.total, step + shown.line()))
 
     return report
 

@@ -142,6 +142,12 @@ class Report:
             if failure.prompt_id is None or self.failed_prompts <= PROMPT_FAILURES_KEPT:
                 self.failures.append(failure)
 
+    def end(self, error: BaseException | None = None) -> None:
+        """Write down how the run ended: by itself, by an error, or by a person, whose wish is no `Exception`."""
+        stopped = isinstance(error, Exception)
+        self.state = FINISHED if error is None else STOPPED if stopped else INTERRUPTED
+        self.reason = reason_of(error) if stopped else None
+
     def tick(self) -> "Report":
         """Bring `seconds` up to now."""
         self.seconds = time.monotonic() - self.started
@@ -181,7 +187,7 @@ class Report:
         lines = [f"{self.name}{ended}: {', '.join(parts)}, in {duration(self.seconds)}. {self.into}".rstrip()]
         gone = self.total - self.done - self.up_to_date - self.failed
         if self.state == FINISHED and gone > 0:
-            lines.append(f"  {count(gone, 'image')} had no prompts to fill, or went away meanwhile.")
+            lines.append(f"  {count(gone, 'image')} went away meanwhile.")
         lines += [f"  {count(number, *REMARKS[name])}." for name, number in self.remarks.items() if number]
         lines += [f"  {self.polygons}"] if self.polygons is not None else []
         if self.tracks:
@@ -205,12 +211,11 @@ REMARKS = {
 def keeping_books(report: Report, save: Callable[[], None]) -> Iterator[None]:
     """Write down that a run begins, and how it ends, whatever ends it."""
     save()
-    report.state = INTERRUPTED
     try:
         yield
-        report.state = FINISHED
-    except Exception as error:
-        report.state, report.reason = STOPPED, reason_of(error)
+        report.end()
+    except BaseException as error:
+        report.end(error)
         raise
     finally:
         try:

@@ -66,7 +66,7 @@ class Worker:
 
     Raises:
         CheckpointError: the weights do not load, or the model fails its self-test.
-        JobError: the model fails its self-test in the precision that all workers were told.
+        JobError: the device does not compute in the precision that all workers were told, or not rightly.
     """
 
     def __init__(self, settings: Settings, device: str | None = None):
@@ -75,8 +75,8 @@ class Worker:
         )
         if precision != settings.precision:
             raise JobError(
-                f"precision must be one that {predictor.device} computes rightly, got {settings.precision!r}, which "
-                'fails the self-test. Use precision="fp32".'
+                f"precision must be one that {predictor.device} computes rightly, got {settings.precision!r}, which it "
+                'does not know or in which the self-test fails. Use precision="fp32".'
             )
         self.labeller = Labeller(predictor, settings.options, settings.everything)
         self.form, self.reader, self.thread = settings.form, Reader(settings.max_pixels), ThreadPoolExecutor(1)

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from fiftyone_mobilesam.engine import identity
 from fiftyone_mobilesam.keep import digest
 from fiftyone_mobilesam.options import Options
 from mobilesam.propagation import Drift
@@ -30,6 +31,4 @@ def former_name(options: Options, call: dict[str, Any], drift: Drift | None) -> 
 
 def former_merge(row_id: str, records: list[str], options: Options) -> str:
     """Return the fingerprint that a merge of shards wrote."""
-    from fiftyone_mobilesam.engine.identity import digest as digest_of_json
-
-    return f"{row_id}-{digest_of_json([records, {name: getattr(options, name) for name in FIELDS}])}"
+    return f"{row_id}-{identity.digest([records, {name: getattr(options, name) for name in FIELDS}])}"

@@ -11,7 +11,7 @@ from typing import Any
 import fiftyone as fo
 from PIL import Image
 
-from fiftyone_mobilesam.engine.item import Answer, LoadedImage, Outcome, failed
+from fiftyone_mobilesam.engine.item import Answer, LoadedImage, Outcome
 from fiftyone_mobilesam.engine.labeller import Labeller
 from fiftyone_mobilesam.fields import FRAMES
 from fiftyone_mobilesam.keep import (
@@ -23,11 +23,12 @@ from fiftyone_mobilesam.keep import (
     made_from,
     stable_id,
 )
-from fiftyone_mobilesam.labels import found_detection, labels_of
+from fiftyone_mobilesam.labels import failures_of, found_detection, labels_of
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts, single_labels
 from fiftyone_mobilesam.sources.dataset import DatasetItem
 from fiftyone_mobilesam.tracks import Step, Tracker
+from mobilesam import ImageError
 from mobilesam.propagation import Drift
 
 PART_OF_A_SAMPLE = "-part"
@@ -82,17 +83,13 @@ class DatasetForm:
             self.tracker, self.missing = Tracker(labeller.predictor, self.options, self.drift), []
         try:
             if image.pixels is None:
-                return self._failed(item, failed(item, image.failure))
+                raise ImageError(image.failure)
             if self.drift is not None:
                 return self._step(item, image)
             return self._labelled(item, image, labeller)
         except Exception:
             self.missing.append(item.key)
             raise
-
-    def _failed(self, item: DatasetItem, outcome: Outcome) -> Outcome:
-        self.missing.append(item.key)
-        return outcome
 
     def _labelled(self, item: DatasetItem, image: LoadedImage, labeller: Labeller) -> Outcome:
         original_hw = image.pixels.shape[:2]
@@ -150,8 +147,7 @@ class DatasetForm:
         options, stays = self.options, item.stays
         if not options.in_place:
             self._name(item, made)
-        failed_labels = [d for d in made if options.prompt_paths and d["failure"] is not None]
-        failures = [item.failure(d["failure"], d["prompt_id"]) for d in failed_labels]
+        failures = failures_of(item, made)
         pngs = {} if self.output_dir is None else dict(self._to_disk(item, d) for d in made if d.mask is not None)
         kept_files = [*stays.labels.values(), *stays.before, *stays.after]
         pngs |= {Path(label["mask_path"]).name: None for label in kept_files if label.get("mask_path")}

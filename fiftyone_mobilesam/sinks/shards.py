@@ -17,6 +17,7 @@ from mobilesam.weights import resolve, sha256_of
 
 SHARDS = "shards"
 NOTE = "options.json"
+NOT_DONE = "The shards have nothing for this {} as it is now. Write the manifest and run the job again."
 
 
 def parquet() -> Any:

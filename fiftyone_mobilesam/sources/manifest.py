@@ -105,7 +105,7 @@ def dataset_row(sample: "fo.Sample", options: "Options") -> Row:
 
 def row_of_prompts(sample_id: str, filepath: str, prompts: "list[LabelPrompt]") -> Row:
     """Return the row of a sample with these prompts. Its id changes if a record could."""
-    return _row(sample_id, filepath, None, [p.label.id for p in prompts], [p.plain for p in prompts])
+    return _row(sample_id, filepath, None, [prompt.label.id for prompt in prompts], list(map(_relative, prompts)))
 
 
 def coco_row(coco: CocoFile, ordinal: int) -> Row | None:
@@ -118,6 +118,12 @@ def coco_row(coco: CocoFile, ordinal: int) -> Row | None:
     size = [record.get("width"), record.get("height")]
     ids = [json.dumps(annotation.get("id")) for annotation in annotations]
     return _row(json.dumps(record.get("id")), name, size, ids, [prompt_of(annotation) for annotation in annotations])
+
+
+def _relative(prompt: "LabelPrompt") -> PlainPrompt:
+    """Return a prompt as version 0.1 wrote it, whose shards are still good: what cannot be used is its reason only."""
+    failure = prompt.ask((1, 1)).failure
+    return {k: v for k, v in prompt.plain.items() if v != []} if failure is None else {"failure": failure}
 
 
 def _row(sample_id: str, image: str, size: list | None, label_ids: list[str], prompts: list[PlainPrompt]) -> Row:

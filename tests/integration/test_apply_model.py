@@ -270,3 +270,14 @@ def test_merge_without_a_field_to_merge_with_is_an_error_and_replaces_nothing(mo
             predict() if call == "directly" else model.__enter__()
     finally:
         model.needs_fields = {}
+
+
+@pytest.mark.parametrize(("error", "state"), [(KeyboardInterrupt(), "interrupted"), (OSError("full"), "stopped")])
+def test_the_report_says_how_a_run_ended(model, make_dataset, error, state):
+    def end(bar):
+        raise error
+
+    dataset = make_dataset({"boxes": detections(*BOXES)})
+    with pytest.raises(type(error)):
+        dataset.apply_model(model, label_field="masks", prompt_field="boxes", progress=end)
+    assert (model.last_run.state, model.last_run.reason) == (state, "OSError: full" if state == "stopped" else None)

@@ -41,7 +41,7 @@ STATES = {
 
 
 @pytest.mark.parametrize(
-    ("state", "same_prompt", "same_settings"), itertools.product(STATES, (True, False), (True, False))
+    ("state", "same_prompt", "same_settings"), list(itertools.product(STATES, (True, False), (True, False)))
 )
 def test_a_label_of_a_prompt_stays_if(state, same_prompt, same_settings):
     label = mask(A, **STATES[state])
@@ -80,6 +80,13 @@ def test_labels_of_no_prompt_here_keep_their_place(labels_before):
     assert [label for label in gone if label["prompt_id"] == str(B)] == []
     merged = what_stays(value, MOVED, same_settings=False, hidden=None).written(made(A), [str(A)])
     assert merged == written  # merging keeps what is of any other prompt
+
+
+def test_labels_drawn_beside_those_of_pairs_keep_their_place():
+    pairs = {"boxes": prompts(prompt(A))["boxes"], "points": {"_cls": "Keypoints", "keypoints": [prompt(B)]}}
+    there = stored([mask(None, drawn=1), mask(A), mask(B), mask(None, drawn=2)], pairs)
+    written = what_stays(there, pairs, same_settings=True).written(made(A, B))
+    assert [label.get("drawn") for label in written] == [1, None, None, 2]
 
 
 def test_masks_that_stay_and_new_ones_stand_in_the_order_of_the_prompts():
