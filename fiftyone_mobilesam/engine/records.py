@@ -24,7 +24,7 @@ class RecordForm:
         if image.pixels is None:
             return failed(item, image.failure)
         original_hw = image.pixels.shape[:2]
-        # Each mask becomes a text before the next ones are made: all at once could be as many images.
+        # Each mask becomes run lengths before the next ones are made: all at once could be as many images.
         answers = labeller.answers(image.pixels, ask(item.prompts, original_hw))
         records = [record_of(answer, original_hw) for answer in answers]
         failures = [

@@ -51,7 +51,7 @@ WITHOUT_FIFTYONE = [
     *(path for path in FILES if path.parent.name == "engine"),
     *(ROOT / "sources" / name for name in ("coco.py", "coco_file.py", "json_items.py", "manifest.py")),
     *(ROOT / "sinks" / name for name in ("coco.py", "coco_books.py", "journal.py", "shards.py")),
-    *(ROOT / "jobs" / name for name in ("coco.py", "ray.py", "merge.py")),
+    *(ROOT / "jobs" / name for name in ("coco.py", "ray.py", "merge_coco.py")),
     *(ROOT / name for name in ("options.py", "polygon_loss.py", "cluster.py", "cli.py")),
 ]
 
