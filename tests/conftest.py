@@ -11,6 +11,10 @@ from pathlib import Path
 os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
 os.environ["FIFTYONE_DATABASE_VALIDATION"] = "false"  # mongod 6 is the newest that PyPI has, and FiftyOne says so
 os.environ["YOLO_OFFLINE"] = "true"
+# Processes that share the tests share the processors too.
+os.environ["OMP_NUM_THREADS"] = str(
+    max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+)
 
 import numpy as np
 import pytest
@@ -37,9 +41,11 @@ def start_mongod() -> None:
     """Start a mongod of our own. FiftyOne would join one that is running already, say the user's under the App.
 
     At import, as no hook is early enough: the conftest of a folder on the command line imports FiftyOne before it.
+    Each of the processes that share the tests has one, or tests would see each other's datasets.
     """
     fiftyone = importlib.util.find_spec("fiftyone")
-    if fiftyone is None or "FIFTYONE_DATABASE_URI" in os.environ:
+    shared = "PYTEST_XDIST_WORKER" in os.environ
+    if fiftyone is None or ("FIFTYONE_DATABASE_URI" in os.environ and not shared):
         return
     folder = tempfile.mkdtemp(prefix="mobilesam-tests-")
     mongod = Mongod(Path(folder))
