@@ -1,6 +1,6 @@
-"""A job of 240 prompts, broken again and again: process, worker, database, disk. Its records are an unbroken run's.
+"""A job that is broken again and again: process, worker, database, disk. Its records are an unbroken run's.
 
-A few breaks at chosen moments, or with `--soak` 30 of them, some at random ones, which takes six minutes.
+120 prompts and a few breaks at chosen moments; with `--soak` 240 and 30, some at random ones, which takes six minutes.
 """
 
 import io
@@ -26,7 +26,7 @@ from fiftyone_mobilesam.database import patiently
 from mobilesam.errors import JobError
 
 ROOT = Path(__file__).parents[2]
-IMAGES, BOXES = 24, 10
+BOXES = 10
 # Kills of the process, of workers, of the database, and full disks: with `--soak`, and without.
 BREAKS = {True: (11, 8, 8, 3), False: (2, 2, 2, 1)}
 MAKE_DATASET = """
@@ -47,15 +47,15 @@ for number in range(images):
 class Job:
     """The dataset, and the command that labels it."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.chance = folder, random.Random(2026)
+    def __init__(self, folder: Path, images: int):
+        self.folder, self.images, self.chance = folder, images, random.Random(2026)
         (folder / "db").mkdir()
         self.database = Mongod(folder / "db")
         self.environment = {**os.environ, "FIFTYONE_DATABASE_URI": self.database.uri, "PYTHONPATH": str(ROOT)}
         self.environment["OMP_NUM_THREADS"] = "1"  # as a worker has: then sums are equal to the last bit
-        for number in range(IMAGES):
+        for number in range(images):
             Image.fromarray(draw_scene([LEFT, RIGHT])[: 200 + number]).save(folder / f"{number}.png")
-        make = [sys.executable, "-W", "ignore", "-c", MAKE_DATASET, str(folder), str(IMAGES), str(BOXES)]
+        make = [sys.executable, "-W", "ignore", "-c", MAKE_DATASET, str(folder), str(images), str(BOXES)]
         subprocess.run(make, env=self.environment, check=True)
 
     def samples(self) -> pymongo.collection.Collection:
@@ -99,7 +99,7 @@ class Job:
             assert [detection["prompt_id"] for detection in detections] == prompts
             found[sample["_id"]] = [_pixels(detection) for detection in detections]
         ids = [detection["_id"] for detections in found.values() for detection in detections]
-        assert len(set(ids)) == len(ids) == IMAGES * BOXES
+        assert len(set(ids)) == len(ids) == self.images * BOXES
         return found
 
 
@@ -119,8 +119,8 @@ def _pixels(detection: dict) -> dict:
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory):
-    job = Job(tmp_path_factory.mktemp("faults"))
+def job(tmp_path_factory, soak):
+    job = Job(tmp_path_factory.mktemp("faults"), images=24 if soak else 12)
     yield job
     job.database.kill()
 
@@ -143,7 +143,7 @@ def test_a_killed_process_goes_on(job, unbroken, soak):
         assert process.poll() is None, job.log.read_text()
         process.kill()
         process.wait()
-    assert 0 < job.done() < IMAGES
+    assert 0 < job.done() < job.images
     job.finish()
     assert job.labels() == unbroken
 
@@ -202,7 +202,7 @@ def test_a_full_disk_stops_with_a_message_and_the_job_goes_on_after(job, unbroke
             process = job.start("--output-dir", str(tmp_path / "masks"))
             assert process.wait() == 1
             assert "No space left on device" in job.log.read_text()
-            assert job.done() < IMAGES
+            assert job.done() < job.images
             subprocess.run(["mount", "-o", f"remount,size={160 + 160 * number}k", tmp_path], check=True)
         subprocess.run(["mount", "-o", "remount,size=64m", tmp_path], check=True)
         job.finish("--output-dir", str(tmp_path / "masks"))
