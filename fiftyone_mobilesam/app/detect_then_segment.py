@@ -11,7 +11,7 @@ from fiftyone.operators import types
 from fiftyone_mobilesam.app import _forms as forms
 from fiftyone_mobilesam.app import _progress as progress
 from fiftyone_mobilesam.app import _result
-from fiftyone_mobilesam.app._names import ICON, uri
+from fiftyone_mobilesam.app._names import LONG, uri
 from fiftyone_mobilesam.app.recipe import check_fields, detect_then_segment, list_detectors, zoo_name
 from fiftyone_mobilesam.engine.report import count
 from fiftyone_mobilesam.fields import label_fields
@@ -23,38 +23,31 @@ class DetectThenSegment(foo.Operator):
     Not one of FiftyOne's pipelines: those show no progress, end after 600 s in the App and lose their result.
     """
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """Name, label and how it runs."""
-        return foo.OperatorConfig(
-            name="detect_then_segment",
-            label="Detect, then segment with MobileSAM",
-            description=(
-                "Apply a detector of FiftyOne's zoo, make masks of its boxes, and compare them with ground truth. "
-                "Params: detector, boxes_field, label_field, optionally classes (comma-separated), "
-                "confidence_thresh, gt_field, clip, min_region_area, batch_size, device, precision."
-            ),
-            icon=ICON,
-            dynamic=True,
-            execute_as_generator=True,
-            allow_delegated_execution=True,
-            risk_level=types.RiskLevel.MEDIUM,
-        )
+    config = foo.OperatorConfig(
+        name="detect_then_segment",
+        label="Detect, then segment with MobileSAM",
+        description=(
+            "Apply a detector of FiftyOne's zoo, make masks of its boxes, and compare them with ground truth. "
+            "Params: detector, boxes_field, label_field, optionally classes (comma-separated), "
+            "confidence_thresh, gt_field, clip, min_region_area, batch_size, device, precision."
+        ),
+        allow_delegated_execution=True,
+        **LONG,
+    )
 
     def resolve_input(self, ctx: Any) -> types.Property:
         """The form. It says what is wrong with it before anything starts."""
         inputs = types.Object()
         inputs.view_target(ctx, action_description="Detect and segment", require_flat=True)
         samples = ctx.target_view(require_flat=True)
-        detectors = types.AutocompleteView(allow_user_input=True)
-        for name in list_detectors():
-            detectors.add_choice(name, label=name)
-        inputs.str(
+        forms.choose(
+            inputs,
             "detector",
+            {name: name for name in list_detectors()},
+            view=types.AutocompleteView(allow_user_input=True),
             required=True,
             label="Detector",
             description="Of FiftyOne's zoo, or Ultralytics' name such as yolo11n.pt. It may be downloaded first",
-            view=detectors,
         )
         inputs.str(
             "classes",
@@ -64,10 +57,8 @@ class DetectThenSegment(foo.Operator):
         inputs.float("confidence_thresh", default=0.3, min=0, max=1, label="Drop boxes below this confidence")
         inputs.str("boxes_field", default="predictions", label="Put the boxes into", description="A new field")
         inputs.str("label_field", default="predictions_masks", label="Put the masks into", description="A new field")
-        truths = types.DropdownView()
-        for name in label_fields(samples, (fo.Detections,)):
-            truths.add_choice(name, label=name)
-        inputs.enum("gt_field", truths.values(), label="Compare with ground truth (optional)", view=truths)
+        truths = {name: name for name in label_fields(samples, (fo.Detections,))}
+        forms.choose(inputs, "gt_field", truths, label="Compare with ground truth (optional)")
         forms.add_masks(inputs, ctx.params, prompts="predictions")
         forms.add_problem(inputs, _problem(samples, ctx.params))
         return types.Property(
@@ -77,7 +68,7 @@ class DetectThenSegment(foo.Operator):
     def execute(self, ctx: Any) -> Any:
         """Do it. Returns the summary of `detect_then_segment`; for the App a generator of progress and result."""
         samples = ctx.target_view(require_flat=True)
-        return progress.execute(ctx, partial(detect_then_segment, samples, **_keywords(samples, ctx.params)), _output)
+        return progress.execute(ctx, partial(detect_then_segment, samples, **_keywords(ctx.params)), _output)
 
     def __call__(self, samples: SampleCollection, *, delegate: bool = False, **params: Any) -> Any:
         """Do it from Python.
@@ -94,27 +85,24 @@ class DetectThenSegment(foo.Operator):
         if delegate:
             name = uri("detect_then_segment")
             return foo.execute_operator(name, {"view": samples.view()}, params=params, request_delegation=True)
-        return detect_then_segment(samples, **_keywords(samples, params))
+        return detect_then_segment(samples, **_keywords(params))
 
 
-def _keywords(samples: SampleCollection, params: dict[str, Any]) -> dict[str, Any]:
+def _keywords(params: dict[str, Any]) -> dict[str, Any]:
     boxes_field = params.get("boxes_field") or "predictions"
-    choices = forms.read(samples, {**params, "prompt_field": boxes_field, "label_field": "masks"})
     return {
+        **forms.read_masks(params),
         "detector": params.get("detector") or "",
         "boxes_field": boxes_field,
         "label_field": params.get("label_field") or f"{boxes_field}_masks",
         "classes": [name.strip() for name in (params.get("classes") or "").split(",") if name.strip()],
         "confidence_thresh": params.get("confidence_thresh"),
         "gt_field": params.get("gt_field"),
-        "clip": choices.options["clip"],
-        "min_region_area": choices.options["min_region_area"],
-        **choices.settings,
     }
 
 
 def _problem(samples: SampleCollection, params: dict[str, Any]) -> str | None:
-    keywords = _keywords(samples, params)
+    keywords = _keywords(params)
     if not keywords["detector"]:
         return "Choose a detector."
     try:
@@ -122,7 +110,7 @@ def _problem(samples: SampleCollection, params: dict[str, Any]) -> str | None:
         check_fields(samples, keywords["boxes_field"], keywords["label_field"], keywords["gt_field"])
     except ValueError as error:
         return str(error)
-    return None if samples.limit(1).count() else "There is nothing to do: no image is selected, or the view is empty."
+    return None if samples.limit(1).count() else forms.NOTHING_TO_DO
 
 
 def _output(result: dict[str, Any]) -> types.Property:
