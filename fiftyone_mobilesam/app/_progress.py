@@ -28,16 +28,10 @@ _bars, _running, _bars_before = threading.Lock(), 0, True
 def execute(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Property]) -> Any:
     """Run `work(on_progress=..., stop=...)` in the way that fits where the request comes from.
 
-    Args:
-        ctx: FiftyOne's `ExecutionContext`.
-        work: returns a result, JSON serializable.
-        show: makes the App's output of the result.
-
-    Returns:
-        For the App a generator of its messages; for Python and for delegated runs the result.
+    Returns its result, JSON serializable; for the App a generator of messages, of which `show` makes the last one.
     """
     if ctx.delegated:
-        return work(on_progress=lambda progress: ctx.set_progress(fraction(progress), str(progress)), stop=None)
+        return work(on_progress=lambda progress: ctx.set_progress(*progress), stop=None)
     if "operator_uri" not in ctx.request_params:  # which only the App sends
         return work(on_progress=None, stop=None)
     return _streamed(ctx, work, show)
@@ -49,11 +43,6 @@ def stop(token: str) -> bool:
     if event is not None:
         event.set()
     return event is not None
-
-
-def fraction(progress: Progress) -> float:
-    """Return how much is done, from 0 to 1."""
-    return progress.done / progress.total if progress.total else 0.0
 
 
 def _streamed(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Property]) -> Iterator[Any]:
@@ -73,14 +62,14 @@ def _streamed(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Prope
     threading.Thread(target=target, daemon=True).start()
     yield _show_progress(ctx, token, "Loading the model ...", 0.0)
     while isinstance(message := _latest(news), Progress):
-        text = "Stopping after this image ..." if event.is_set() else str(message)
-        yield _show_progress(ctx, token, text, fraction(message))
+        text = "Stopping after this image ..." if event.is_set() else message.text
+        yield _show_progress(ctx, token, text, message.done)
     yield ctx.trigger("reload_dataset")
     if ctx.current_sample:  # an open sample shows new fields only when it is opened again
         yield ctx.ops.close_sample()
         yield ctx.ops.open_sample(id=ctx.current_sample)
     if isinstance(message, BaseException):
-        yield ctx.ops.show_output(error_output(message).to_json(), {})
+        yield ctx.ops.show_output(_show_error(message).to_json(), {})
     else:
         yield ctx.ops.show_output(show(message).to_json(), message)
 
@@ -118,18 +107,14 @@ def _show_progress(ctx: Any, token: str, text: str, done: float) -> Any:
     return ctx.ops.show_output(schema.to_json(), {"progress": done})
 
 
-def error_output(error: BaseException) -> types.Property:
-    """Return what the App shows of a run that failed."""
-    outputs = types.Object()
-    text = f"{_reason(error).rstrip('.')}. What was done before is kept; 'Undo a MobileSAM run' takes it back."
-    outputs.view("error", types.Error(label="The run ended early", description=text))
-    return types.Property(outputs)
-
-
-def _reason(error: BaseException) -> str:
+def _show_error(error: BaseException) -> types.Property:
+    reason = "Stopped" if isinstance(error, RunStopped) else reason_of(error).rstrip(".")
     if isinstance(error, PyMongoError):
-        return (
+        reason = (
             f"The database did not answer or could not write: {str(error)[:200]}. "
             "Check that it runs and that its disk has room, then start again"
         )
-    return "Stopped" if isinstance(error, RunStopped) else reason_of(error)
+    text = f"{reason}. What was done before is kept; 'Undo a MobileSAM run' takes it back."
+    outputs = types.Object()
+    outputs.view("error", types.Error(label="The run ended early", description=text))
+    return types.Property(outputs)
