@@ -2,14 +2,14 @@
 
 import argparse
 import ast
-import contextlib
 import csv
 import inspect
 import io
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,14 @@ def label(args: argparse.Namespace) -> int:
         if others := sorted(keywords.keys() - accepted.keys()):
             raise ValueError(f"--option must be one of {', '.join(accepted)}, got {', '.join(others)}.")
         return _report(args, lambda: label_coco(args.coco, args.images, args.out, **keywords))
-    return _report(args, lambda: _label(lambda fo: (_samples(fo, args), keywords)))
+
+    def run() -> Any:
+        with _fiftyone() as fo:
+            import fiftyone_mobilesam as fom
+
+            return fom.label(_samples(fo, args), **keywords)
+
+    return _report(args, run)
 
 
 def resume(args: argparse.Namespace) -> int:
@@ -76,13 +83,15 @@ def resume(args: argparse.Namespace) -> int:
             raise ValueError(f"job must be one of `label`, got {args.job!r}, which was merged. Merge the shards again.")
         return _report(args, lambda: label_coco(**call | {"workers": max(1, call["workers"])}))
 
-    def started(_: Any) -> tuple[Any, dict[str, Any]]:
-        from fiftyone_mobilesam.runs import call_of, find_job, job_key
+    def run() -> Any:
+        with _fiftyone():
+            import fiftyone_mobilesam as fom
+            from fiftyone_mobilesam.runs import call_of, find_job, job_key
 
-        dataset, record = find_job(args.job, args.dataset)
-        return dataset.load_run_view(job_key(args.job)), call_of(record)
+            dataset, record = find_job(args.job, args.dataset)
+            return fom.label(dataset.load_run_view(job_key(args.job)), **call_of(record))
 
-    return _report(args, lambda: _label(started))
+    return _report(args, run)
 
 
 def status(args: argparse.Namespace) -> int:
@@ -119,7 +128,7 @@ def failures(args: argparse.Namespace) -> int:
             from fiftyone_mobilesam.jobs.dataset import failures_of_job
 
             rows = list(failures_of_job(args.job, args.dataset))
-    with open(args.export, "w", newline="", encoding="utf-8") if args.export else _stdout() as file:
+    with open(args.export, "w", newline="", encoding="utf-8") if args.export else nullcontext(sys.stdout) as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
@@ -134,15 +143,6 @@ def export(args: argparse.Namespace) -> int:
         report = export_masks(_samples(fo, args), args.label_field or "masks", args.out, format=args.format)
     print(report)
     return OK if report.ok else SOME_FAILED
-
-
-def _label(call: Callable[[Any], tuple["SampleCollection", dict[str, Any]]]) -> Any:
-    """Run a job on the samples and with the keywords that a function of FiftyOne gives."""
-    import fiftyone_mobilesam
-
-    with _fiftyone() as fo:
-        samples, keywords = call(fo)
-        return fiftyone_mobilesam.label(samples, **keywords)
 
 
 def _report(args: argparse.Namespace, run: Callable[[], Any]) -> int:
@@ -182,24 +182,13 @@ class _Stderr(io.TextIOBase):
         sys.stderr.flush()
 
 
-@contextlib.contextmanager
-def _fiftyone() -> Any:
+@contextmanager
+def _fiftyone() -> Iterator[Any]:
     """Import FiftyOne, whose log lines go to stdout where it is imported, with stdout turned to stderr."""
-    with contextlib.redirect_stdout(_Stderr()):
-        try:
-            import fiftyone
-        except ImportError as error:
-            from mobilesam.errors import MissingPackageError
+    from mobilesam.packages import require
 
-            raise MissingPackageError(
-                f"fiftyone must be installed, got {error}. Run: pip install 'mobilesam[fiftyone]'"
-            ) from error
-        yield fiftyone
-
-
-@contextlib.contextmanager
-def _stdout() -> Any:
-    yield sys.stdout
+    with redirect_stdout(_Stderr()):
+        yield require("fiftyone", extra="fiftyone")
 
 
 def _samples(fo: Any, args: argparse.Namespace) -> "SampleCollection":

@@ -63,18 +63,14 @@ def retry(review: Review, mask: MaskUnderReview, how: str, model: "MobileSAMMode
     crop = _predict(model or shared_model(), pixels, answer.prompt, options, how, current=current)
     if not crop.mask.any():
         raise PromptError(NO_MASK)
-    prompt_id = label["prompt_id"] if label.has_field("prompt_id") else None
+    prompt_id = mask.document.get("prompt_id")
     fill(label, source, replace(answer, crop=crop), options, original_hw=original_hw)
     label["prompt_id"] = prompt_id
     return review.replace(mask, label)
 
 
 def read_pixels(mask: MaskUnderReview) -> np.ndarray:
-    """Return the image of a mask, (H, W, 3) uint8 RGB, the right way up. A late frame of a video takes a while.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
+    """Return the image of a mask, (H, W, 3) uint8 RGB, the right way up. A late frame of a video takes a while."""
     image = Reader().read(Item(key="", image=mask.filepath, frame_number=mask.frame_number))
     if image.pixels is None:
         raise ImageError(image.failure)
@@ -82,11 +78,7 @@ def read_pixels(mask: MaskUnderReview) -> np.ndarray:
 
 
 def asked(mask: MaskUnderReview, how: str | None = None, *, original_hw: tuple[int, int]) -> Answer:
-    """Return the prompt of a mask, changed as a way to try again asks.
-
-    Raises:
-        PromptError: its label cannot be a prompt.
-    """
+    """Return the prompt of a mask, changed as a way to try again asks."""
     answer = _asked(mask.prompt or mask.label, original_hw)
     if how not in ("centre", "padded"):
         return answer
@@ -112,21 +104,13 @@ def _asked(label: object, original_hw: tuple[int, int]) -> Answer:
 
 
 def _predict(
-    model: "MobileSAMModel",
-    pixels: np.ndarray,
-    prompt: Prompt,
-    options: Options,
-    how: str,
-    *,
-    current: float | None,
+    model: "MobileSAMModel", pixels: np.ndarray, prompt: Prompt, options: Options, how: str, *, current: float | None
 ) -> MaskCrop:
     [embedding] = model.predictor.encode_images([pixels])
     regions = [clip_region(prompt.box, options.clip, original_hw=pixels.shape[:2])]
 
-    def crops(multimask_output: bool | None) -> list[MaskCrop]:
-        return model.predictor.predict_batch(
-            [prompt], image=embedding, regions=regions, multimask_output=multimask_output
-        )[0]
+    def crops(multimask: bool | None) -> list[MaskCrop]:
+        return model.predictor.predict_batch([prompt], image=embedding, regions=regions, multimask_output=multimask)[0]
 
     if how != "candidate":
         return max(crops(None), key=lambda crop: crop.iou_prediction)
