@@ -7,10 +7,13 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import fiftyone as fo
+from fiftyone import operators as foo
+from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from pymongo.errors import PyMongoError
 
@@ -19,22 +22,56 @@ from fiftyone_mobilesam.app.recorded_run import Progress
 from fiftyone_mobilesam.engine.report import RunStopped
 from mobilesam.errors import reason_of
 
-Work = Callable[..., dict[str, Any]]
-
 _stops: dict[str, threading.Event] = {}  # of the runs of this process, by the token in their stop button
 _bars, _running, _bars_before = threading.Lock(), 0, True
 
 
-def execute(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Property]) -> Any:
-    """Run `work(on_progress=..., stop=...)` in the way that fits where the request comes from.
+class LongOperator(foo.Operator):
+    """An operator whose work takes a while, wherever it is called from.
 
-    Returns its result, JSON serializable; for the App a generator of messages, of which `show` makes the last one.
+    Attributes:
+        work: is called with samples, keywords, `on_progress` and `stop`, and returns a summary, JSON serializable.
+        show: makes the App's output of the summary.
     """
-    if ctx.delegated:
-        return work(on_progress=lambda progress: ctx.set_progress(*progress), stop=None)
-    if "operator_uri" not in ctx.request_params:  # which only the App sends
-        return work(on_progress=None, stop=None)
-    return _streamed(ctx, work, show)
+
+    work: Callable[..., dict[str, Any]]
+    show: Callable[[dict[str, Any]], types.Property]
+
+    def target(self, ctx: Any) -> SampleCollection:
+        """Return the samples that a request is about."""
+        return ctx.target_view(require_flat=True)
+
+    def read(self, samples: SampleCollection, params: dict[str, Any], ctx: Any = None) -> dict[str, Any]:
+        """Return the keywords of `work` that a filled form means; `ctx` is None if it is called from Python."""
+        raise NotImplementedError
+
+    def execute(self, ctx: Any) -> Any:
+        """Do the work. Returns the summary; for the App a generator of progress and result."""
+        samples = self.target(ctx)
+        work = partial(self.work, samples, **self.read(samples, ctx.params, ctx))
+        if ctx.delegated:
+            return work(on_progress=lambda progress: ctx.set_progress(*progress))
+        if "operator_uri" not in ctx.request_params:  # which only the App sends
+            return work()
+        return _streamed(ctx, work, self.show)
+
+    def __call__(self, samples: SampleCollection, *, delegate: bool = False, **params: Any) -> Any:
+        """Do the work from Python.
+
+        Args:
+            samples: dataset or view.
+            delegate: leave the work to `fiftyone delegated launch`.
+            **params: as the form has them, such as `prompt_field="detections"`, `label_field="masks"`, or
+                `detector="yolo11n.pt"`.
+
+        Returns:
+            The summary, see `fiftyone_mobilesam.app.recorded_run.segment` and `recipe.detect_then_segment`; if
+            delegated FiftyOne's result, or in a notebook its task, to be awaited.
+        """
+        if delegate:
+            view = samples.view()
+            return foo.execute_operator(uri(self.name), {"view": view}, params=params, request_delegation=True)
+        return self.work(samples, **self.read(samples, params))
 
 
 def stop(token: str) -> bool:
@@ -45,7 +82,7 @@ def stop(token: str) -> bool:
     return event is not None
 
 
-def _streamed(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Property]) -> Iterator[Any]:
+def _streamed(ctx: Any, work: partial, show: Callable[[dict[str, Any]], types.Property]) -> Iterator[Any]:
     # Nobody stops the thread if the browser goes away: the run ends by itself and is recorded.
     token, event, news = uuid4().hex, threading.Event(), queue.SimpleQueue()
     _stops[token] = event

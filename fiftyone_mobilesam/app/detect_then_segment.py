@@ -1,6 +1,5 @@
 """Detect, then segment, then compare with ground truth, from one form."""
 
-from functools import partial
 from typing import Any
 
 import fiftyone as fo
@@ -9,20 +8,31 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 
 from fiftyone_mobilesam.app import _forms as forms
-from fiftyone_mobilesam.app import _progress as progress
 from fiftyone_mobilesam.app import _result
-from fiftyone_mobilesam.app._names import LONG, uri
+from fiftyone_mobilesam.app._names import LONG
+from fiftyone_mobilesam.app._progress import LongOperator
 from fiftyone_mobilesam.app.recipe import check_fields, detect_then_segment, list_detectors, zoo_name
 from fiftyone_mobilesam.engine.report import count
 from fiftyone_mobilesam.fields import label_fields
 
 
-class DetectThenSegment(foo.Operator):
+def _output(result: dict[str, Any]) -> types.Property:
+    prop = _result.output(result)
+    lines = [f"{count(result['boxes'], 'box', 'boxes')} by `{result['detector']}`, in `{result['boxes_field']}`."]
+    if evaluation := result.get("evaluation"):
+        compared = "masks" if evaluation["masks"] else "boxes, as the ground truth has no masks"
+        lines.append(f"**mAP {evaluation['mAP']:.3f}** (COCO's, of {compared}), kept as `{evaluation['eval_key']}`.")
+    prop.type.md(" ".join(lines), name="detection")
+    return prop
+
+
+class DetectThenSegment(LongOperator):
     """Boxes from a detector, masks from the boxes, and an evaluation if there is ground truth.
 
     Not one of FiftyOne's pipelines: those show no progress, end after 600 s in the App and lose their result.
     """
 
+    work, show = staticmethod(detect_then_segment), staticmethod(_output)
     config = foo.OperatorConfig(
         name="detect_then_segment",
         label="Detect, then segment with MobileSAM",
@@ -60,49 +70,26 @@ class DetectThenSegment(foo.Operator):
         truths = {name: name for name in label_fields(samples, (fo.Detections,))}
         forms.choose(inputs, "gt_field", truths, label="Compare with ground truth (optional)")
         forms.add_masks(inputs, ctx.params, prompts="predictions")
-        forms.add_problem(inputs, _problem(samples, ctx.params))
+        forms.add_problem(inputs, _problem(samples, self.read(samples, ctx.params)))
         return types.Property(
             inputs, view=types.PromptView(label="Detect, then segment", submit_button_label="Detect and segment")
         )
 
-    def execute(self, ctx: Any) -> Any:
-        """Do it. Returns the summary of `detect_then_segment`; for the App a generator of progress and result."""
-        samples = ctx.target_view(require_flat=True)
-        return progress.execute(ctx, partial(detect_then_segment, samples, **_keywords(ctx.params)), _output)
-
-    def __call__(self, samples: SampleCollection, *, delegate: bool = False, **params: Any) -> Any:
-        """Do it from Python.
-
-        Args:
-            samples: dataset or view.
-            delegate: leave the work to `fiftyone delegated launch`.
-            **params: as the form has them: `detector="yolo11n.pt"`, `gt_field="ground_truth"` and so on.
-
-        Returns:
-            The summary of `fiftyone_mobilesam.app.recipe.detect_then_segment`; if delegated FiftyOne's result, or in a
-            notebook its task, to be awaited.
-        """
-        if delegate:
-            name = uri("detect_then_segment")
-            return foo.execute_operator(name, {"view": samples.view()}, params=params, request_delegation=True)
-        return detect_then_segment(samples, **_keywords(params))
+    def read(self, samples: SampleCollection, params: dict[str, Any], ctx: Any = None) -> dict[str, Any]:
+        """Return the keywords of `detect_then_segment` that a filled form means."""
+        boxes_field = params.get("boxes_field") or "predictions"
+        return {
+            **forms.read_masks(params),
+            "detector": params.get("detector") or "",
+            "boxes_field": boxes_field,
+            "label_field": params.get("label_field") or f"{boxes_field}_masks",
+            "classes": [name.strip() for name in (params.get("classes") or "").split(",") if name.strip()],
+            "confidence_thresh": params.get("confidence_thresh"),
+            "gt_field": params.get("gt_field"),
+        }
 
 
-def _keywords(params: dict[str, Any]) -> dict[str, Any]:
-    boxes_field = params.get("boxes_field") or "predictions"
-    return {
-        **forms.read_masks(params),
-        "detector": params.get("detector") or "",
-        "boxes_field": boxes_field,
-        "label_field": params.get("label_field") or f"{boxes_field}_masks",
-        "classes": [name.strip() for name in (params.get("classes") or "").split(",") if name.strip()],
-        "confidence_thresh": params.get("confidence_thresh"),
-        "gt_field": params.get("gt_field"),
-    }
-
-
-def _problem(samples: SampleCollection, params: dict[str, Any]) -> str | None:
-    keywords = _keywords(params)
+def _problem(samples: SampleCollection, keywords: dict[str, Any]) -> str | None:
     if not keywords["detector"]:
         return "Choose a detector."
     try:
@@ -111,13 +98,3 @@ def _problem(samples: SampleCollection, params: dict[str, Any]) -> str | None:
     except ValueError as error:
         return str(error)
     return None if samples.limit(1).count() else forms.NOTHING_TO_DO
-
-
-def _output(result: dict[str, Any]) -> types.Property:
-    prop = _result.output(result)
-    lines = [f"{count(result['boxes'], 'box', 'boxes')} by `{result['detector']}`, in `{result['boxes_field']}`."]
-    if evaluation := result.get("evaluation"):
-        compared = "masks" if evaluation["masks"] else "boxes, as the ground truth has no masks"
-        lines.append(f"**mAP {evaluation['mAP']:.3f}** (COCO's, of {compared}), kept as `{evaluation['eval_key']}`.")
-    prop.type.md(" ".join(lines), name="detection")
-    return prop

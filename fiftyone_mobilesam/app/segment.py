@@ -1,6 +1,5 @@
 """The two buttons that make masks: for a dataset, view or selection over the grid, and for the open sample."""
 
-from functools import partial
 from typing import Any
 
 from fiftyone import operators as foo
@@ -9,15 +8,16 @@ from fiftyone.core.media import GROUP
 from fiftyone.operators import types
 
 from fiftyone_mobilesam.app import _forms as forms
-from fiftyone_mobilesam.app import _progress as progress
 from fiftyone_mobilesam.app import _result
-from fiftyone_mobilesam.app._names import ICON, LONG, uri
+from fiftyone_mobilesam.app._names import ICON, LONG
+from fiftyone_mobilesam.app._progress import LongOperator
 from fiftyone_mobilesam.app.recorded_run import segment
 
 
-class Segment(foo.Operator):
+class Segment(LongOperator):
     """Masks for a dataset, a view, the selected samples or the selected labels."""
 
+    work, show = staticmethod(segment), staticmethod(_result.output)
     place = types.Places.SAMPLES_GRID_SECONDARY_ACTIONS
     config = foo.OperatorConfig(
         name="segment",
@@ -47,43 +47,19 @@ class Segment(foo.Operator):
         forms.add_problem(inputs, self.problem(ctx, samples))
         return types.Property(inputs, view=types.PromptView(label=self.config.label, submit_button_label="Segment"))
 
-    def execute(self, ctx: Any) -> Any:
-        """Make the masks. Returns the summary of `segment`; for the App a generator of progress and result."""
-        samples = self.target(ctx)
-        return progress.execute(ctx, partial(segment, samples, **self.read(ctx, samples)), show=_result.output)
-
-    def __call__(self, samples: SampleCollection, *, delegate: bool = False, **params: Any) -> Any:
-        """Make masks from Python.
-
-        Args:
-            samples: dataset or view.
-            delegate: leave the work to `fiftyone delegated launch`.
-            **params: as the form has them, such as `prompt_field="detections"` and `label_field="masks"`.
-
-        Returns:
-            The summary of `fiftyone_mobilesam.app.recorded_run.segment`; if delegated FiftyOne's result, or in a
-            notebook its task, to be awaited.
-        """
-        if delegate:
-            view = samples.view()
-            return foo.execute_operator(uri(self.name), {"view": view}, params=params, request_delegation=True)
-        return segment(samples, **forms.read(samples, params))
-
-    def read(self, ctx: Any, samples: SampleCollection) -> dict[str, Any]:
-        """Return what the form of a request means, as keywords of `segment`."""
-        return forms.read(samples, ctx.params, preferred=_field_of_selected_labels(ctx), merge=self.merges(ctx))
+    def read(self, samples: SampleCollection, params: dict[str, Any], ctx: Any = None) -> dict[str, Any]:
+        """Return the keywords of `segment` that a filled form means; what is selected in the App is proposed there."""
+        if ctx is None:
+            return forms.read(samples, params)
+        return forms.read(samples, params, preferred=_field_of_selected_labels(ctx), merge=self.merges(ctx))
 
     def problem(self, ctx: Any, samples: SampleCollection) -> str | None:
         """Return what is wrong with the form of a request, or None."""
-        return forms.problem(samples, self.read(ctx, samples))
+        return forms.problem(samples, self.read(samples, ctx.params, ctx))
 
     def add_target(self, ctx: Any, inputs: types.Object) -> None:
         """Ask what to segment: dataset, view, selected samples, selected labels."""
         inputs.view_target(ctx, action_description="Segment", allow_selected_labels=True, require_flat=True)
-
-    def target(self, ctx: Any) -> SampleCollection:
-        """Return what to segment."""
-        return ctx.target_view(require_flat=True)
 
     def merges(self, ctx: Any) -> bool:
         """Whether labels of other prompts should stay: if only some were selected."""

@@ -11,7 +11,7 @@ from fiftyone_mobilesam.engine.report import Report
 from fiftyone_mobilesam.export.masks import ExportedImage, ExportedMask, attributes, book, class_of
 from fiftyone_mobilesam.polygon_loss import coco_polygons
 from mobilesam.files import replacing
-from mobilesam.geometry import rle
+from mobilesam.geometry import rle, tight_region
 
 
 def write_coco(images: Iterable[ExportedImage], out: Path, classes: list[str], report: Report) -> None:
@@ -54,9 +54,8 @@ def _annotation(image: ExportedImage, mask: ExportedMask, report: Report) -> dic
         x, y, w, h = mask.label.bounding_box or [0] * 4
         box = [x * width, y * height, w * width, h * height]
         return kept | {"bbox": box, "area": 0, "segmentation": {"size": [height, width], "counts": [height * width]}}
-    rows, columns = mask.mask.any(axis=1).nonzero()[0], mask.mask.any(axis=0).nonzero()[0]
-    x, y = mask.corner[0] + int(columns[0]), mask.corner[1] + int(rows[0])
-    box = [x, y, int(columns[-1] - columns[0]) + 1, int(rows[-1] - rows[0]) + 1]
+    x0, y0, x1, y1 = tight_region(mask.mask)
+    box = [mask.corner[0] + x0, mask.corner[1] + y0, x1 - x0, y1 - y0]
     if report.polygons is None:
         segmentation = rle.encode(mask.mask, corner=mask.corner, size=image.original_hw)
     else:
