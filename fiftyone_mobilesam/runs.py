@@ -90,7 +90,7 @@ def _now() -> str:
 
 def run_key(label_field: str) -> str:
     """Return a new key for a run that fills a field."""
-    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in label_field)
+    name = re.sub(r"[^a-zA-Z0-9]", "_", label_field)
     return f"{PREFIX}{name}_{datetime.now(timezone.utc):%Y%m%d_%H%M%S}_{str(ObjectId())[-4:]}"
 
 

@@ -56,22 +56,22 @@ def undo_run(dataset: fo.Dataset, key: str | None = None) -> dict[str, Any]:
         FieldError: there is no such run, or no run at all.
     """
     keys = list_runs(dataset)
-    if (key is None and not keys) or (key is not None and key not in keys):
+    chosen = next(iter(keys), None) if key is None else key
+    if chosen not in keys:
         raise FieldError(
             f"run must be one of {', '.join(keys) or 'the runs of this dataset, which has none'}, got {key!r}. "
             "Runs are recorded by the buttons of the App and by fom.label."
         )
-    key = key or keys[0]
-    config = dataset.get_run_info(key).config
+    config = dataset.get_run_info(chosen).config
     field, count = label_field_of(config), 0
     if dataset.get_field(field) is not None:
-        count = _empty(dataset, key, config) if call_of(config).get("in_place") else _delete(dataset, key, field)
+        count = _empty(dataset, chosen, config) if call_of(config).get("in_place") else _delete(dataset, chosen, field)
         if is_job(config):
             _forget_journal(dataset, field)
         _delete_new_fields(dataset, field, config)
     config.state = UNDONE
-    dataset.update_run_config(key, config)
-    return {"run": key, "label_field": field, "labels": count}
+    dataset.update_run_config(chosen, config)
+    return {"run": chosen, "label_field": field, "labels": count}
 
 
 def _delete(dataset: fo.Dataset, key: str, field: str) -> int:

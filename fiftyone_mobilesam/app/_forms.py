@@ -57,11 +57,8 @@ def read(
 ) -> dict[str, Any]:
     """Return what a form was filled with as keywords of `segment`. What is absent has the form's default.
 
-    Args:
-        samples: what is segmented.
-        params: of the operator.
-        preferred: the field of prompts that is chosen beforehand, if it fits.
-        merge: keep labels of other prompts in a field that exists, unless the form says otherwise.
+    `preferred` is the field of prompts that is chosen beforehand, if it fits. With `merge` labels of other prompts in a
+    field that exists are kept, unless the form says otherwise.
     """
     prompts = params.get("prompt_field") or default_prompts(samples, preferred)
     label_field = (params.get("label_field") or default_label_field(samples, prompts, merge=merge)).strip()

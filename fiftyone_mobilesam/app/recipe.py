@@ -48,7 +48,6 @@ def detect_then_segment(
     """Apply a detector, make masks of its boxes, and compare them with ground truth if there is any.
 
     Args:
-        samples: dataset or view.
         detector: name in FiftyOne's zoo, or Ultralytics' name such as "yolo11n.pt".
         label_field, boxes_field: where the masks and the boxes go; both must be new.
         classes: what to look for, for detectors that are told in words, such as "grounding-dino-tiny-torch".

@@ -38,8 +38,6 @@ def segment(
     """Apply MobileSAM to samples, recorded so that it can be undone. Fields are checked before anything is done.
 
     Args:
-        samples: dataset or view.
-        label_field: where the masks go.
         device, precision, batch_size: as in `fiftyone_mobilesam.load_model` and `apply_model`.
         on_progress: called now and then.
         stop: ends the run early when it is set. What is done is kept.

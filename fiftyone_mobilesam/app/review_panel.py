@@ -33,14 +33,10 @@ def _event(method: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPane
     return event
 
 
-def _retry_event(how: str) -> Callable[["ReviewPanel", Any], None]:
-    """Make the event of a button that tries again in one of the ways of `RETRIES`; the App knows it by its name."""
-
-    def event(self: "ReviewPanel", ctx: Any) -> None:
-        self._retry(ctx, how)
-
-    event.__name__ = how
-    return _event(event)
+def _button(name: str, step: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPanel", Any], None]:
+    """Make the event of a button, which the App calls by its name."""
+    step.__name__ = name
+    return _event(step)
 
 
 class ReviewPanel(foo.Panel):
@@ -84,35 +80,16 @@ class ReviewPanel(foo.Panel):
         ctx.panel.state.set("show", ctx.params.get("value"))
         self._start(ctx)
 
-    @_event
-    def start_again(self, ctx: Any) -> None:
-        """Order the masks anew."""
-        self._start(ctx)
-
-    @_event
-    def accept(self, ctx: Any) -> None:
-        """Accept the mask and go on."""
-        self._change(ctx, lambda review, mask: review.decide(mask, "accepted"))
-
-    @_event
-    def reject(self, ctx: Any) -> None:
-        """Reject the mask and go on."""
-        self._change(ctx, lambda review, mask: review.decide(mask, "rejected"))
-
-    @_event
-    def delete(self, ctx: Any) -> None:
-        """Delete the label and go on."""
-        self._change(ctx, lambda review, mask: review.delete(mask))
-
-    @_event
-    def skip(self, ctx: Any) -> None:
-        """Go on without a decision."""
-        self._go(ctx, self._review(ctx), 1)
-
-    @_event
-    def back(self, ctx: Any) -> None:
-        """Go back to the mask before."""
-        self._go(ctx, self._review(ctx), -1)
+    start_again = _button("start_again", lambda self, ctx: self._start(ctx))
+    accept = _button("accept", lambda self, ctx: self._change(ctx, Review.decide, "accepted"))
+    reject = _button("reject", lambda self, ctx: self._change(ctx, Review.decide, "rejected"))
+    delete = _button("delete", lambda self, ctx: self._change(ctx, Review.delete))
+    skip = _button("skip", lambda self, ctx: self._go(ctx, self._review(ctx), 1))
+    back = _button("back", lambda self, ctx: self._go(ctx, self._review(ctx), -1))
+    candidate = _button("candidate", lambda self, ctx: self._retry(ctx, "candidate"))
+    centre = _button("centre", lambda self, ctx: self._retry(ctx, "centre"))
+    padded = _button("padded", lambda self, ctx: self._retry(ctx, "padded"))
+    unclipped = _button("unclipped", lambda self, ctx: self._retry(ctx, "unclipped"))
 
     @_event
     def undo(self, ctx: Any) -> None:
@@ -124,11 +101,6 @@ class ReviewPanel(foo.Panel):
         change = session.changes.pop()
         review.undo(change)
         self._show(ctx, review.load(change.ref))
-
-    candidate = _retry_event("candidate")
-    centre = _retry_event("centre")
-    padded = _retry_event("padded")
-    unclipped = _retry_event("unclipped")
 
     @_event
     def open_sample(self, ctx: Any) -> None:
@@ -151,10 +123,10 @@ class ReviewPanel(foo.Panel):
         sessions.begin(ctx, queue)
         self._go(ctx, review, 1)
 
-    def _change(self, ctx: Any, change: Callable[[Review, MaskUnderReview], Change]) -> None:
-        """Change the mask on display and go on."""
+    def _change(self, ctx: Any, change: Callable[..., Change], *arguments: Any) -> None:
+        """Change the mask on display by a method of `Review` and go on."""
         review, mask = self._current(ctx)
-        self._done(ctx, change(review, mask))
+        self._done(ctx, change(review, mask, *arguments))
         self._go(ctx, review, 1)
 
     def _retry(self, ctx: Any, how: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from fiftyone.core.collections import SampleCollection
 from PIL import Image
 
+from fiftyone_mobilesam.engine.item import Outcome
 from fiftyone_mobilesam.engine.report import Failure, Report
 from fiftyone_mobilesam.prompts import single_labels
 from mobilesam.errors import reason_of
@@ -86,10 +87,7 @@ def exported_mask(label: fo.Detection, original_hw: tuple[int, int]) -> Exported
 def book(report: Report, image: ExportedImage) -> None:
     """Count the labels of an image."""
     bad = [Failure(image.id, m.label.id, image.filepath, m.failure) for m in image.masks if m.failure is not None]
-    report.done += 1
-    report.masks += len(image.masks) - len(bad)
-    report.failed_prompts += len(bad)
-    report.add(bad, log=False)
+    report.book(Outcome(image.id, image, len(image.masks) - len(bad), bad), log=False)
 
 
 def class_of(label: fo.Detection) -> str:

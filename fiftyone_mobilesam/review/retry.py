@@ -31,13 +31,8 @@ PADDING = 0.1
 def retry(review: Review, mask: MaskUnderReview, how: str, model: "MobileSAMModel | None" = None) -> Change:
     """Predict again and put the new mask, its box and scores in place of the old ones.
 
-    The prompt is the label that `prompt_id` names; if it is gone, the mask's own box.
-
-    Args:
-        review: where the mask is.
-        mask: from `Review.load`.
-        how: one of `RETRIES`.
-        model: the model. Default: the one that this process shares.
+    The prompt is the label that `prompt_id` names; if it is gone, the mask's own box. `how` is one of `RETRIES`; the
+    model is by default the one that this process shares.
 
     Raises:
         PromptError: there is no usable box or point, or no pixel of an object; the old mask stays.
