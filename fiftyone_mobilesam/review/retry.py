@@ -48,7 +48,8 @@ def retry(review: Review, mask: MaskUnderReview, how: str, model: "MobileSAMMode
     original_hw = pixels.shape[:2]
     label, answer = mask.label, asked(mask, how, original_hw=original_hw)
     source = mask.prompt or label
-    is_own_prompt = source.id == label.id == label["prompt_id"]
+    prompt_id = mask.document.get("prompt_id")
+    is_own_prompt = source.id == label.id == prompt_id
     options = Options(
         prompt_field=mask.prompt_field or review.label_field,
         clip=how != "unclipped",
@@ -58,7 +59,6 @@ def retry(review: Review, mask: MaskUnderReview, how: str, model: "MobileSAMMode
     crop = _predict(model or shared_model(), pixels, answer.prompt, options, how, current=current)
     if not crop.mask.any():
         raise PromptError(NO_MASK)
-    prompt_id = mask.document.get("prompt_id")
     fill(label, source, replace(answer, crop=crop), options, original_hw=original_hw)
     label["prompt_id"] = prompt_id
     return review.replace(mask, label)
