@@ -17,7 +17,6 @@ import fiftyone as fo
 import numpy as np
 from bson import ObjectId
 from fiftyone.core.collections import SampleCollection
-from pymongo import ReturnDocument
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.fields import FRAMES, label_fields, labels_path
@@ -182,14 +181,8 @@ class Review:
 
     def _write(self, ref: MaskRef, condition: dict[str, Any], update: dict[str, Any], **kwargs: Any) -> None:
         update = {**update, "$set": {**update.get("$set", {}), "last_modified_at": datetime.now(timezone.utc)}}
-        written = self._documents.find_one_and_update(
-            {"_id": ObjectId(ref.doc_id), **condition},
-            update,
-            projection=["_id"],
-            return_document=ReturnDocument.AFTER,
-            **kwargs,
-        )
-        if written is None:
+        written = self._documents.update_one({"_id": ObjectId(ref.doc_id), **condition}, update, **kwargs)
+        if not written.matched_count:
             raise ConflictError("Nothing was written: this mask was changed or deleted meanwhile. Look at it again.")
         host.reload_documents(self.dataset, [ref.doc_id], frames=self.is_frames)
 
