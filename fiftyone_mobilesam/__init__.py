@@ -40,10 +40,9 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in ("fiftyone", "bson", "pymongo"):
             raise
-        from mobilesam import MissingPackageError
+        from mobilesam.packages import require
 
-        raise MissingPackageError(
-            f"fiftyone must be installed, got {error}. Run: pip install 'mobilesam[fiftyone]'"
-        ) from error
+        require("fiftyone", extra="fiftyone")  # says how to install it
+        raise
     globals()[name] = value
     return value

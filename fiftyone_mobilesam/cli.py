@@ -2,14 +2,14 @@
 
 import argparse
 import ast
-import contextlib
 import csv
 import inspect
 import io
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,14 @@ def label(args: argparse.Namespace) -> int:
         if others := sorted(keywords.keys() - accepted.keys()):
             raise ValueError(f"--option must be one of {', '.join(accepted)}, got {', '.join(others)}.")
         return _report(args, lambda: label_coco(args.coco, args.images, args.out, **keywords))
-    return _report(args, lambda: _label(lambda fo: (_samples(fo, args), keywords)))
+
+    def run() -> Any:
+        with _fiftyone() as fo:
+            import fiftyone_mobilesam as fom
+
+            return fom.label(_samples(fo, args), **keywords)
+
+    return _report(args, run)
 
 
 def resume(args: argparse.Namespace) -> int:
@@ -76,13 +83,15 @@ def resume(args: argparse.Namespace) -> int:
             raise ValueError(f"job must be one of `label`, got {args.job!r}, which was merged. Merge the shards again.")
         return _report(args, lambda: label_coco(**call | {"workers": max(1, call["workers"])}))
 
-    def started(_: Any) -> tuple[Any, dict[str, Any]]:
-        from fiftyone_mobilesam.runs import call_of, find_job, job_key
+    def run() -> Any:
+        with _fiftyone():
+            import fiftyone_mobilesam as fom
+            from fiftyone_mobilesam.runs import call_of, find_job, job_key
 
-        dataset, record = find_job(args.job, args.dataset)
-        return dataset.load_run_view(job_key(args.job)), call_of(record)
+            dataset, record = find_job(args.job, args.dataset)
+            return fom.label(dataset.load_run_view(job_key(args.job)), **call_of(record))
 
-    return _report(args, lambda: _label(started))
+    return _report(args, run)
 
 
 def status(args: argparse.Namespace) -> int:
@@ -119,7 +128,7 @@ def failures(args: argparse.Namespace) -> int:
             from fiftyone_mobilesam.jobs.dataset import failures_of_job
 
             rows = list(failures_of_job(args.job, args.dataset))
-    with open(args.export, "w", newline="", encoding="utf-8") if args.export else _stdout() as file:
+    with open(args.export, "w", newline="", encoding="utf-8") if args.export else nullcontext(sys.stdout) as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
@@ -134,15 +143,6 @@ def export(args: argparse.Namespace) -> int:
         report = export_masks(_samples(fo, args), args.label_field or "masks", args.out, format=args.format)
     print(report)
     return OK if report.ok else SOME_FAILED
-
-
-def _label(call: Callable[[Any], tuple["SampleCollection", dict[str, Any]]]) -> Any:
-    """Run a job on the samples and with the keywords that a function of FiftyOne gives."""
-    import fiftyone_mobilesam
-
-    with _fiftyone() as fo:
-        samples, keywords = call(fo)
-        return fiftyone_mobilesam.label(samples, **keywords)
 
 
 def _report(args: argparse.Namespace, run: Callable[[], Any]) -> int:
@@ -182,24 +182,13 @@ class _Stderr(io.TextIOBase):
         sys.stderr.flush()
 
 
-@contextlib.contextmanager
-def _fiftyone() -> Any:
+@contextmanager
+def _fiftyone() -> Iterator[Any]:
     """Import FiftyOne, whose log lines go to stdout where it is imported, with stdout turned to stderr."""
-    with contextlib.redirect_stdout(_Stderr()):
-        try:
-            import fiftyone
-        except ImportError as error:
-            from mobilesam.errors import MissingPackageError
+    from mobilesam.packages import require
 
-            raise MissingPackageError(
-                f"fiftyone must be installed, got {error}. Run: pip install 'mobilesam[fiftyone]'"
-            ) from error
-        yield fiftyone
-
-
-@contextlib.contextmanager
-def _stdout() -> Any:
-    yield sys.stdout
+    with redirect_stdout(_Stderr()):
+        yield require("fiftyone", extra="fiftyone")
 
 
 def _samples(fo: Any, args: argparse.Namespace) -> "SampleCollection":
@@ -236,62 +225,57 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "fiftyone-mobilesam", description=__doc__, epilog=EPILOG, formatter_class=formatter
-    )
+    texts = {"epilog": EPILOG, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser("fiftyone-mobilesam", description=__doc__, **texts)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, run: Any) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=run.__doc__, epilog=EPILOG, formatter_class=formatter)
-        command.set_defaults(run=run)
-        return command
+    def command(run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        parser = commands.add_parser(run.__name__, help=run.__doc__, **texts)
+        parser.set_defaults(run=run)
+        return parser
 
-    command = add("label", label)
-    source = command.add_mutually_exclusive_group(required=True)
+    label_parser = command(label)
+    source = label_parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--dataset", metavar="NAME", help="a dataset of FiftyOne")
     source.add_argument("--coco", metavar="FILE", help="a COCO file with boxes; no database is needed")
-    command.add_argument("--images", metavar="DIR", help="the images of --coco")
-    command.add_argument("--out", metavar="FILE", help="the COCO file to write")
-    command.add_argument("--prompt-field", metavar="FIELD", help="labels to prompt with; default: segment everything")
-    command.add_argument("--label-field", metavar="FIELD", help="where masks go; default: masks")
-    command.add_argument("--job", metavar="NAME", help="name of the job; default: label")
-    command.add_argument("--view", metavar="NAME", help="a saved view of the dataset")
-    command.add_argument("--group-slice", metavar="NAME", action="append", help="default: all slices of images")
-    command.add_argument("--output-dir", metavar="DIR", help="masks as PNG files, not in the database")
-    command.add_argument(
-        "--overwrite", action="store_true", default=None, help="also replace labels that no job wrote; default: refuse"
-    )
-    command.add_argument(
-        "--propagate", action="store_true", default=None, help="carry objects on through videos and ordered images"
-    )
-    command.add_argument("--workers", type=int, metavar="N", help="processes on each device; default: 1")
-    command.add_argument("--device", action="append", help="cpu, cuda:0, ...; more than once for several")
-    command.add_argument("--weights", metavar="FILE", help="default: those in the package")
-    command.add_argument("--precision", choices=("fp32", "bf16", "auto"))
-    command.add_argument("--cache-dir", metavar="DIR", help="image embeddings, for a second run with other boxes")
-    command.add_argument("--max-pixels", type=int, metavar="N", help="larger images are failures")
-    command.add_argument(
-        "--option", action="append", default=[], type=_option, metavar="NAME=VALUE", help="such as clip=False"
-    )
-    command.add_argument("--json", metavar="FILE", help="write the report")
-    command = add("export", export)
-    command.add_argument("--dataset", metavar="NAME", required=True)
-    command.add_argument("--label-field", metavar="FIELD", help="where the masks are; default: masks")
-    command.add_argument("--format", choices=("coco", "coco-polygons", "yolo"), default="coco")
-    command.add_argument("--out", metavar="PATH", required=True, help="file for COCO, folder for YOLO")
-    command.add_argument("--view", metavar="NAME", help="a saved view of the dataset")
-    command.add_argument("--group-slice", metavar="NAME", action="append", help="of a dataset of groups")
-    for name, run in (("resume", resume), ("status", status), ("failures", failures)):
-        command = add(name, run)
-        command.add_argument("job", metavar="JOB", help="its name, or the output of `label --coco`")
-        command.add_argument("--dataset", metavar="NAME", help="where several datasets have such a job")
-        if name == "resume":
-            command.add_argument("--json", metavar="FILE", help="write the report")
-        elif name == "status":
-            command.add_argument("--json", action="store_true", help="as JSON")
-        else:
-            command.add_argument("--export", metavar="FILE", help="default: stdout")
+    add = label_parser.add_argument
+    add("--images", metavar="DIR", help="the images of --coco")
+    add("--out", metavar="FILE", help="the COCO file to write")
+    add("--prompt-field", metavar="FIELD", help="labels to prompt with; default: segment everything")
+    add("--label-field", metavar="FIELD", help="where masks go; default: masks")
+    add("--job", metavar="NAME", help="name of the job; default: label")
+    add("--view", metavar="NAME", help="a saved view of the dataset")
+    add("--group-slice", metavar="NAME", action="append", help="default: all slices of images")
+    add("--output-dir", metavar="DIR", help="masks as PNG files, not in the database")
+    flag = {"action": "store_true", "default": None}  # None where it is not given, as of other options
+    add("--overwrite", **flag, help="also replace labels that no job wrote; default: refuse")
+    add("--propagate", **flag, help="carry objects on through videos and ordered images")
+    add("--workers", type=int, metavar="N", help="processes on each device; default: 1")
+    add("--device", action="append", help="cpu, cuda:0, ...; more than once for several")
+    add("--weights", metavar="FILE", help="default: those in the package")
+    add("--precision", choices=("fp32", "bf16", "auto"))
+    add("--cache-dir", metavar="DIR", help="image embeddings, for a second run with other boxes")
+    add("--max-pixels", type=int, metavar="N", help="larger images are failures")
+    add("--option", action="append", default=[], type=_option, metavar="NAME=VALUE", help="such as clip=False")
+    add("--json", metavar="FILE", help="write the report")
+
+    add = command(export).add_argument
+    add("--dataset", metavar="NAME", required=True)
+    add("--label-field", metavar="FIELD", help="where the masks are; default: masks")
+    add("--format", choices=("coco", "coco-polygons", "yolo"), default="coco")
+    add("--out", metavar="PATH", required=True, help="file for COCO, folder for YOLO")
+    add("--view", metavar="NAME", help="a saved view of the dataset")
+    add("--group-slice", metavar="NAME", action="append", help="of a dataset of groups")
+
+    for run, option, keywords in (
+        (resume, "--json", {"metavar": "FILE", "help": "write the report"}),
+        (status, "--json", {"action": "store_true", "help": "as JSON"}),
+        (failures, "--export", {"metavar": "FILE", "help": "default: stdout"}),
+    ):
+        add = command(run).add_argument
+        add("job", metavar="JOB", help="its name, or the output of `label --coco`")
+        add("--dataset", metavar="NAME", help="where several datasets have such a job")
+        add(option, **keywords)
     return parser
 
 

@@ -47,12 +47,9 @@ class PolygonLoss:
 
 
 def coco_polygons(mask: np.ndarray, corner: tuple[int, int], loss: PolygonLoss) -> list[list[float]]:
-    """Return a mask as COCO polygons, a part each, holes joined to their part by cuts without width.
+    """Return a mask, (h, w) bool with a pixel at least, as COCO polygons: a part each, holes joined to it by cuts.
 
-    Args:
-        mask: (h, w) bool, with at least one pixel.
-        corner: `(x0, y0)` of it in the image.
-        loss: is told what became of it.
+    The cuts are without width. `corner` is the mask's `(x0, y0)` in the image; `loss` is told what became of it.
     """
     polygons, holes = rings(mask)
     loss.add(int(mask.sum()), sum(map(polygon_area, polygons)), len(polygons), holes)
@@ -62,14 +59,8 @@ def coco_polygons(mask: np.ndarray, corner: tuple[int, int], loss: PolygonLoss) 
 def yolo_polygon(mask: np.ndarray, corner: tuple[int, int], original_hw: tuple[int, int], loss: PolygonLoss) -> list:
     """Return a mask as the one outline that YOLO has room for, parts joined and holes filled.
 
-    Args:
-        mask: (h, w) bool, with at least one pixel.
-        corner: `(x0, y0)` of it in the image.
-        original_hw: size of the image.
-        loss: is told what became of it, the area as `cv2.fillPoly` draws it.
-
-    Returns:
-        x, y, x, y, ... in fractions of the image, three points at least.
+    It is x, y, x, y, ... in fractions of the image, three points at least. `mask`, `corner` and `loss` are as for
+    `coco_polygons`; the area is as `cv2.fillPoly` draws it.
     """
     found, polygon = parts(mask), outline(mask)
     holes = sum(len(part["holes"]) for part in found)

@@ -16,21 +16,15 @@ logger = logging.getLogger("fiftyone.mobilesam")
 
 
 def download_model(model_name: str, model_path: str) -> None:
-    """Put the weights where FiftyOne expects them, without any network.
-
-    Args:
-        model_name: as in `manifest.json`.
-        model_path: the file to make, in the root of the copied repository.
-    """
+    """Put the weights where FiftyOne expects them, in the root of the copied repository, without any network."""
     shutil.copyfile(Path(model_path).parent / "mobilesam" / "assets" / "mobile_sam.safetensors", model_path)
 
 
 def load_model(model_name: str, model_path: str, **kwargs: Any) -> "MobileSAMModel":
-    """Load the weights of the source.
+    """Load the weights that `download_model` made.
 
     Args:
-        model_name: as in `manifest.json`.
-        model_path: the weights, made by `download_model`.
+        model_name, model_path: as FiftyOne has them.
         **kwargs: for `fiftyone_mobilesam.load_model`, such as `device="cpu"` or `prompt_field="detections"`.
     """
     from fiftyone_mobilesam import load_model as load
@@ -40,12 +34,7 @@ def load_model(model_name: str, model_path: str, **kwargs: Any) -> "MobileSAMMod
 
 
 def resolve_input(model_name: str, ctx: Any) -> Any:
-    """Return the form that the operator "Apply zoo model" shows.
-
-    Args:
-        model_name: as in `manifest.json`.
-        ctx: FiftyOne's `ExecutionContext`.
-    """
+    """Return the form that the operator "Apply zoo model" shows."""
     from fiftyone.operators import types
 
     from fiftyone_mobilesam.fields import label_fields

@@ -22,12 +22,10 @@ SECONDS_AT_AN_END = 10.0  # to wait for a database whose absence may be why the 
 
 
 class RunRecord:
-    """The record of a run.
+    """The record of a run, kept by the dataset of the samples that it was called on, with their view for `resume`.
 
     Args:
-        samples: what it was called on; their dataset keeps the record, and the view itself for `resume`.
-        key: of the run.
-        report: its books.
+        samples, key, report: of the run.
         call: the keywords of the call, JSON serializable.
         made_from: the name of what its masks are made from, see `identity`.
         is_job: whether it has the label field for itself, and its labels a journal.
@@ -47,13 +45,12 @@ class RunRecord:
     ):
         self.samples, self.key, self.report, self.wait = samples, key, report, wait
         self.dataset = host.root_dataset(samples)
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.facts = {
             "label_field": report.into,
             "call": call,
             "is_job": is_job,
             "made_from": made_from,
-            "started": now,
+            "started": _now(),
             "versions": {"mobilesam": __version__, "fiftyone": fo.__version__},
             "paths_before": sorted(paths_in(self.dataset, report.into)),
         }
@@ -71,9 +68,8 @@ class RunRecord:
             self._failures_saved = len(self.report.failures)
 
     def _config(self) -> Any:
-        updated = datetime.now(timezone.utc).isoformat(timespec="seconds")
         counts = self.report.tick().counts()
-        return self.dataset.init_run(method=METHOD, **self.facts, state=counts["state"], counts=counts, updated=updated)
+        return self.dataset.init_run(method=METHOD, **self.facts, state=counts["state"], counts=counts, updated=_now())
 
     def _register(self) -> None:
         """Register the run; of a job that goes on, keep what was known before it first began."""
@@ -88,18 +84,18 @@ class RunRecord:
         self.samples.register_run(self.key, self._config(), overwrite=True)
 
 
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 def run_key(label_field: str) -> str:
     """Return a new key for a run that fills a field."""
-    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in label_field)
+    name = re.sub(r"[^a-zA-Z0-9]", "_", label_field)
     return f"{PREFIX}{name}_{datetime.now(timezone.utc):%Y%m%d_%H%M%S}_{str(ObjectId())[-4:]}"
 
 
 def job_key(job: str) -> str:
-    """Return the key of a job's run.
-
-    Raises:
-        ValueError: a name that cannot be one.
-    """
+    """Return the key of a job's run."""
     if not job or not f"{PREFIX}{job}".isidentifier():
         instead = re.sub(r"\W", "_", str(job)) or "nightly"
         raise ValueError(f"job must be letters, digits and underscores, such as {instead!r}, got {job!r}.")
@@ -145,11 +141,7 @@ def label_field_of(config: Any) -> str:
 
 
 def check_no_other_job(dataset: fo.Dataset, job: str, call: dict[str, Any]) -> None:
-    """Check that no other job fills the same field from other prompts.
-
-    Raises:
-        FieldError: one does.
-    """
+    """Check that no other job fills the same field from other prompts."""
     for key in list_runs(dataset):
         config = dataset.get_run_info(key).config
         other = call_of(config)
@@ -168,15 +160,7 @@ def is_job(config: Any) -> bool:
 
 
 def find_job(job: str, dataset: str | None = None) -> tuple[fo.Dataset, Any]:
-    """Return the dataset of a job and its record: `call`, `counts`, `updated`.
-
-    Args:
-        job: its name.
-        dataset: its dataset. Default: the one that has such a job.
-
-    Raises:
-        JobError: there is no such job, or several.
-    """
+    """Return the dataset of a job and its record: `call`, `counts`, `updated`. One dataset must have such a job."""
     wanted = {"key": job_key(job), "config.method": {"$in": [METHOD, JOB_METHOD]}}
     ids = [run["_dataset_id"] for run in host.database().runs.find(wanted, {"_dataset_id": 1})]
     datasets = host.database().datasets.find({"_id": {"$in": ids}}, {"name": 1})

@@ -14,7 +14,7 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.engine.report import UNDONE
-from fiftyone_mobilesam.fields import FRAMES, labels_path
+from fiftyone_mobilesam.fields import FRAMES, Target, labels_path
 from fiftyone_mobilesam.keep import JOURNAL, stable_id
 from fiftyone_mobilesam.options import PROMPT_FIELDS
 from fiftyone_mobilesam.runs import call_of, is_job, label_field_of, list_runs, paths_in
@@ -56,22 +56,22 @@ def undo_run(dataset: fo.Dataset, key: str | None = None) -> dict[str, Any]:
         FieldError: there is no such run, or no run at all.
     """
     keys = list_runs(dataset)
-    if (key is None and not keys) or (key is not None and key not in keys):
+    chosen = next(iter(keys), None) if key is None else key
+    if chosen not in keys:
         raise FieldError(
             f"run must be one of {', '.join(keys) or 'the runs of this dataset, which has none'}, got {key!r}. "
             "Runs are recorded by the buttons of the App and by fom.label."
         )
-    key = key or keys[0]
-    config = dataset.get_run_info(key).config
+    config = dataset.get_run_info(chosen).config
     field, count = label_field_of(config), 0
     if dataset.get_field(field) is not None:
-        count = _empty(dataset, key, config) if call_of(config).get("in_place") else _delete(dataset, key, field)
+        count = _empty(dataset, chosen, config) if call_of(config).get("in_place") else _delete(dataset, chosen, field)
         if is_job(config):
             _forget_journal(dataset, field)
         _delete_new_fields(dataset, field, config)
     config.state = UNDONE
-    dataset.update_run_config(key, config)
-    return {"run": key, "label_field": field, "labels": count}
+    dataset.update_run_config(chosen, config)
+    return {"run": chosen, "label_field": field, "labels": count}
 
 
 def _delete(dataset: fo.Dataset, key: str, field: str) -> int:
@@ -84,7 +84,7 @@ def _delete(dataset: fo.Dataset, key: str, field: str) -> int:
 def _empty(dataset: fo.Dataset, key: str, config: Any) -> int:
     field = label_field_of(config)
     path = labels_path(dataset, field)
-    _declare(dataset, field)
+    Target(dataset, field).declare()  # which a run that was killed could not do
     view = labels_of_run(dataset, key)
     if is_job(config):
         known = _boxes_before(dataset, field)
@@ -132,30 +132,13 @@ def _pairs(ids: Any, values: Any) -> Iterator[tuple[str, Any]]:
             yield from _pairs(inner_ids, inner_values)
 
 
-def _declare(dataset: fo.Dataset, label_field: str) -> None:
-    """Declare the attributes of labels, which a run that was killed could not do."""
-    if label_field.startswith(FRAMES):
-        dataset.add_dynamic_frame_fields(fields=label_field.removeprefix(FRAMES))
-    else:
-        dataset.add_dynamic_sample_fields(fields=label_field)
-
-
 def _delete_new_fields(dataset: fo.Dataset, field: str, config: Any) -> None:
     """Delete the fields that came with a run and hold nothing now, the label field itself among them."""
     # A job of a version before 0.2 did not note the paths: then all of them may be the dataset's own.
-    before, path = getattr(config, "paths_before", None), labels_path(dataset, field)
+    before = getattr(config, "paths_before", None)
     before = paths_in(dataset, field) if before is None else set(before)
-    if field not in before:
-        if not dataset.count(path):
-            _delete_field(dataset, field)
-        return
-    for name in sorted(paths_in(dataset, field) - before):
-        if not dataset.count(name):
-            _delete_field(dataset, name)
-
-
-def _delete_field(dataset: fo.Dataset, path: str) -> None:
-    if path.startswith(FRAMES):
-        dataset.delete_frame_fields(path.removeprefix(FRAMES))
-    else:
-        dataset.delete_sample_fields(path)
+    new = [field] if field not in before else sorted(paths_in(dataset, field) - before)
+    delete = dataset.delete_frame_fields if field.startswith(FRAMES) else dataset.delete_sample_fields
+    for path in new:
+        if not dataset.count(labels_path(dataset, path)):
+            delete(path.removeprefix(FRAMES))

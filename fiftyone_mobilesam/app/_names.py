@@ -1,7 +1,10 @@
-"""Names that operators call one another by."""
+"""Names that operators call one another by, and what the cards of those that take a while have in common."""
+
+from fiftyone.operators import types
 
 PLUGIN = "@mobilesam/fiftyone-mobilesam"
 ICON = "/assets/icon.svg"
+LONG = {"icon": ICON, "dynamic": True, "execute_as_generator": True, "risk_level": types.RiskLevel.MEDIUM}
 
 
 def uri(operator: str) -> str:

@@ -7,10 +7,13 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import fiftyone as fo
+from fiftyone import operators as foo
+from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 from pymongo.errors import PyMongoError
 
@@ -19,28 +22,56 @@ from fiftyone_mobilesam.app.recorded_run import Progress
 from fiftyone_mobilesam.engine.report import RunStopped
 from mobilesam.errors import reason_of
 
-Work = Callable[..., dict[str, Any]]
-
 _stops: dict[str, threading.Event] = {}  # of the runs of this process, by the token in their stop button
 _bars, _running, _bars_before = threading.Lock(), 0, True
 
 
-def execute(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Property]) -> Any:
-    """Run `work(on_progress=..., stop=...)` in the way that fits where the request comes from.
+class LongOperator(foo.Operator):
+    """An operator whose work takes a while, wherever it is called from.
 
-    Args:
-        ctx: FiftyOne's `ExecutionContext`.
-        work: returns a result, JSON serializable.
-        show: makes the App's output of the result.
-
-    Returns:
-        For the App a generator of its messages; for Python and for delegated runs the result.
+    Attributes:
+        work: is called with samples, keywords, `on_progress` and `stop`, and returns a summary, JSON serializable.
+        show: makes the App's output of the summary.
     """
-    if ctx.delegated:
-        return work(on_progress=lambda progress: ctx.set_progress(fraction(progress), str(progress)), stop=None)
-    if "operator_uri" not in ctx.request_params:  # which only the App sends
-        return work(on_progress=None, stop=None)
-    return _streamed(ctx, work, show)
+
+    work: Callable[..., dict[str, Any]]
+    show: Callable[[dict[str, Any]], types.Property]
+
+    def target(self, ctx: Any) -> SampleCollection:
+        """Return the samples that a request is about."""
+        return ctx.target_view(require_flat=True)
+
+    def read(self, samples: SampleCollection, params: dict[str, Any], ctx: Any = None) -> dict[str, Any]:
+        """Return the keywords of `work` that a filled form means; `ctx` is None if it is called from Python."""
+        raise NotImplementedError
+
+    def execute(self, ctx: Any) -> Any:
+        """Do the work. Returns the summary; for the App a generator of progress and result."""
+        samples = self.target(ctx)
+        work = partial(self.work, samples, **self.read(samples, ctx.params, ctx))
+        if ctx.delegated:
+            return work(on_progress=lambda progress: ctx.set_progress(*progress))
+        if "operator_uri" not in ctx.request_params:  # which only the App sends
+            return work()
+        return _streamed(ctx, work, self.show)
+
+    def __call__(self, samples: SampleCollection, *, delegate: bool = False, **params: Any) -> Any:
+        """Do the work from Python.
+
+        Args:
+            samples: dataset or view.
+            delegate: leave the work to `fiftyone delegated launch`.
+            **params: as the form has them, such as `prompt_field="detections"`, `label_field="masks"`, or
+                `detector="yolo11n.pt"`.
+
+        Returns:
+            The summary, see `fiftyone_mobilesam.app.recorded_run.segment` and `recipe.detect_then_segment`; if
+            delegated FiftyOne's result, or in a notebook its task, to be awaited.
+        """
+        if delegate:
+            view = samples.view()
+            return foo.execute_operator(uri(self.name), {"view": view}, params=params, request_delegation=True)
+        return self.work(samples, **self.read(samples, params))
 
 
 def stop(token: str) -> bool:
@@ -51,12 +82,7 @@ def stop(token: str) -> bool:
     return event is not None
 
 
-def fraction(progress: Progress) -> float:
-    """Return how much is done, from 0 to 1."""
-    return progress.done / progress.total if progress.total else 0.0
-
-
-def _streamed(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Property]) -> Iterator[Any]:
+def _streamed(ctx: Any, work: partial, show: Callable[[dict[str, Any]], types.Property]) -> Iterator[Any]:
     # Nobody stops the thread if the browser goes away: the run ends by itself and is recorded.
     token, event, news = uuid4().hex, threading.Event(), queue.SimpleQueue()
     _stops[token] = event
@@ -73,14 +99,14 @@ def _streamed(ctx: Any, work: Work, show: Callable[[dict[str, Any]], types.Prope
     threading.Thread(target=target, daemon=True).start()
     yield _show_progress(ctx, token, "Loading the model ...", 0.0)
     while isinstance(message := _latest(news), Progress):
-        text = "Stopping after this image ..." if event.is_set() else str(message)
-        yield _show_progress(ctx, token, text, fraction(message))
+        text = "Stopping after this image ..." if event.is_set() else message.text
+        yield _show_progress(ctx, token, text, message.done)
     yield ctx.trigger("reload_dataset")
     if ctx.current_sample:  # an open sample shows new fields only when it is opened again
         yield ctx.ops.close_sample()
         yield ctx.ops.open_sample(id=ctx.current_sample)
     if isinstance(message, BaseException):
-        yield ctx.ops.show_output(error_output(message).to_json(), {})
+        yield ctx.ops.show_output(_show_error(message).to_json(), {})
     else:
         yield ctx.ops.show_output(show(message).to_json(), message)
 
@@ -118,18 +144,14 @@ def _show_progress(ctx: Any, token: str, text: str, done: float) -> Any:
     return ctx.ops.show_output(schema.to_json(), {"progress": done})
 
 
-def error_output(error: BaseException) -> types.Property:
-    """Return what the App shows of a run that failed."""
-    outputs = types.Object()
-    text = f"{_reason(error).rstrip('.')}. What was done before is kept; 'Undo a MobileSAM run' takes it back."
-    outputs.view("error", types.Error(label="The run ended early", description=text))
-    return types.Property(outputs)
-
-
-def _reason(error: BaseException) -> str:
+def _show_error(error: BaseException) -> types.Property:
+    reason = "Stopped" if isinstance(error, RunStopped) else reason_of(error).rstrip(".")
     if isinstance(error, PyMongoError):
-        return (
+        reason = (
             f"The database did not answer or could not write: {str(error)[:200]}. "
             "Check that it runs and that its disk has room, then start again"
         )
-    return "Stopped" if isinstance(error, RunStopped) else reason_of(error)
+    text = f"{reason}. What was done before is kept; 'Undo a MobileSAM run' takes it back."
+    outputs = types.Object()
+    outputs.view("error", types.Error(label="The run ended early", description=text))
+    return types.Property(outputs)

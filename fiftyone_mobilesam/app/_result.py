@@ -28,11 +28,11 @@ def output(result: dict[str, Any]) -> types.Property:
             },
             config={"displayModeBar": False},
         )
-    params = {"run": result["run"]}
-    if result["failed_samples"] or result["failed_prompts"]:
-        outputs.md(_failures(result), name="failure_list")
+    params, failed = {"run": result["run"]}, result["failed_samples"] + result["failed_prompts"]
+    if failed:
+        outputs.md(_failures(result["failures"], failed), name="failure_list")
     row = outputs.h_stack("actions", gap=2)
-    if result["failed_samples"] or result["failed_prompts"]:
+    if failed:
         row.btn("show_failures", label="Show failures", on_click=uri("show_failures"), params=params)
     if result["masks"]:
         row.btn("review", label="Review worst first", on_click=uri("review_run"), params=params)
@@ -53,7 +53,7 @@ def _counts(result: dict[str, Any]) -> str:
     return f"#### {TITLES[result['state']]}\n\n{', '.join(parts)}. {result['seconds']:,.1f} s."
 
 
-def _failures(result: dict[str, Any], shown: int = 5) -> str:
-    lines = [f"- {failure['reason']}" for failure in result["failures"][:shown]]
-    more = result["failed_samples"] + result["failed_prompts"] - len(lines)
+def _failures(failures: list[dict[str, Any]], number: int, shown: int = 5) -> str:
+    lines = [f"- {failure['reason']}" for failure in failures[:shown]]
+    more = number - len(lines)
     return "\n".join(["**Failures**", "", *lines, *([f"- and {more:,} more"] if more else [])])

@@ -5,6 +5,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
+from fiftyone_mobilesam.app._forms import choose
 from fiftyone_mobilesam.review.picture import as_data_uri, draw_mask
 from fiftyone_mobilesam.review.records import Counts, MaskUnderReview
 from fiftyone_mobilesam.review.retry import asked, read_pixels
@@ -28,10 +29,10 @@ DECIDE = (
     ("open_sample", "Open sample", "o", "open_in_new", None),
 )
 RETRY = (
-    ("candidate", "Next candidate", "n"),
-    ("centre", "Box + centre point", "c"),
-    ("padded", "Box + 10%", "p"),
-    ("unclipped", "Not cut at the box", "t"),
+    ("candidate", "Next candidate", "n", "refresh", None),
+    ("centre", "Box + centre point", "c", "refresh", None),
+    ("padded", "Box + 10%", "p", "refresh", None),
+    ("unclipped", "Not cut at the box", "t", "refresh", None),
 )
 KEYS = (
     "Keys, with Alt (Firefox Alt + Shift, Mac Control + Option): **A** accept, **R** reject, **S** skip, **B** back, "
@@ -40,10 +41,10 @@ KEYS = (
 PAGE = types.GridView(orientation="vertical", gap=1.5, componentsProps={"grid": {"sx": {"p": 2}}})
 
 
-def add_problem(panel: types.Object, text: str, *, start_again: Any) -> None:
-    """Say what is wrong."""
+def add_problem(panel: types.Object, text: str, methods: Any) -> None:
+    """Say what is wrong. Here and below a button calls the method of its name."""
     panel.view("problem", types.Warning(label="Look again", description=text))
-    panel.btn("start_again", label="Start again", icon="refresh", on_click=start_again)
+    _add_start_again(panel, methods)
 
 
 def add_nothing(panel: types.Object) -> None:
@@ -52,25 +53,17 @@ def add_nothing(panel: types.Object) -> None:
     panel.view("nothing", types.Notice(label="There are no masks to review", description=text))
 
 
-def add_choices(
-    panel: types.Object, fields: list[str], field: str, show: str, *, choose_field: Any, choose_show: Any
-) -> None:
+def add_choices(panel: types.Object, fields: list[str], field: str, show: str, methods: Any) -> None:
     """Ask which masks to review."""
     row = panel.h_stack("choices", gap=2)
-    for name, values, chosen, on_change in (
-        ("field", {name: name for name in fields}, field, choose_field),
-        ("show", SHOW_LABELS, show, choose_show),
-    ):
-        view = types.DropdownView()
-        for value, label in values.items():
-            view.add_choice(value, label=label)
-        row.enum(name, list(values), default=chosen, view=view, on_change=on_change)
+    choose(row, "field", {name: name for name in fields}, default=field, on_change=methods.choose_field)
+    choose(row, "show", SHOW_LABELS, default=show, on_change=methods.choose_show)
 
 
-def add_end(panel: types.Object, counts: Counts, *, start_again: Any) -> None:
+def add_end(panel: types.Object, counts: Counts, methods: Any) -> None:
     """Say that all masks have been shown."""
     panel.md(f"**Nothing left here.** {_numbers(counts)}", name="numbers")
-    panel.btn("start_again", label="Start again", icon="refresh", on_click=start_again)
+    _add_start_again(panel, methods)
 
 
 def add_mask(panel: types.Object, mask: MaskUnderReview, counts: Counts, *, position: int | None, total: int) -> None:
@@ -94,34 +87,24 @@ def add_mask(panel: types.Object, mask: MaskUnderReview, counts: Counts, *, posi
 
 
 def add_buttons(panel: types.Object, methods: Any, *, has_mask: bool) -> None:
-    """Add the buttons; each calls the method of its name."""
-    row = _row(panel, "decide")
-    for name, label, key, icon, colour in DECIDE:
-        props = {"accessKey": key, "sx": {"backgroundColor": colour, "color": "white"} if colour else {}}
-        row.btn(
-            name,
-            label=label,
-            icon=icon,
-            on_click=getattr(methods, name),
-            disabled=not (has_mask or name in ("back", "undo")),
-            variant="contained" if colour else "outlined",
-            componentsProps={"button": props, "item": {"sx": {"width": "auto"}}},
-        )
-    row = _row(panel, "again")
-    for name, label, key in RETRY if has_mask else ():
-        row.btn(
-            name,
-            label=label,
-            icon="refresh",
-            on_click=getattr(methods, name),
-            variant="outlined",
-            componentsProps={"button": {"accessKey": key}, "item": {"sx": {"width": "auto"}}},
-        )
+    """Add the buttons, in rows that go on in the next line where the panel is narrow."""
+    for row, buttons in (("decide", DECIDE), ("again", RETRY if has_mask else ())):
+        grid = panel.grid(row, orientation="2d", gap=1)
+        for name, label, key, icon, colour in buttons:
+            props = {"accessKey": key, "sx": {"backgroundColor": colour, "color": "white"} if colour else {}}
+            grid.btn(
+                name,
+                label=label,
+                icon=icon,
+                on_click=getattr(methods, name),
+                disabled=not (has_mask or name in ("back", "undo")),
+                variant="contained" if colour else "outlined",
+                componentsProps={"button": props, "item": {"sx": {"width": "auto"}}},
+            )
 
 
-def _row(panel: types.Object, name: str) -> types.Object:
-    """Add a row of buttons that goes on in the next line where the panel is narrow."""
-    return panel.grid(name, orientation="2d", gap=1)
+def _add_start_again(panel: types.Object, methods: Any) -> None:
+    panel.btn("start_again", label="Start again", icon="refresh", on_click=methods.start_again)
 
 
 def _numbers(counts: Counts) -> str:

@@ -1,6 +1,5 @@
 """The order in which each open panel shows its masks: kept here, as the plugin's entry runs again at each request."""
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +15,11 @@ class Session:
     """The order in which an open panel shows the masks of a view, and what was done in it."""
 
     queue: list[MaskRef]
-    view: list[dict[str, Any]]
+    view: list[dict[str, Any]]  # its stages, by which a change of it is noticed
     changes: list[Change] = field(default_factory=list)
 
 
-_sessions: OrderedDict[tuple[str, str], Session] = OrderedDict()  # by dataset and panel
+_sessions: dict[tuple[str, str], Session] = {}  # by dataset and panel, the one that began last at the end
 
 
 def get(ctx: Any) -> Session | None:
@@ -28,18 +27,14 @@ def get(ctx: Any) -> Session | None:
     return _sessions.get(_key(ctx))
 
 
-def remember(ctx: Any, session: Session) -> Session:
-    """Keep a panel's session, and forget that of the panel that was used longest ago if there are too many."""
+def begin(ctx: Any, queue: list[MaskRef]) -> Session:
+    """Keep a new order for a panel, with its changes until now, and forget the panel whose order is the oldest."""
+    before = _sessions.pop(_key(ctx), None)
+    session = Session(queue, host.stages(ctx.view), [] if before is None else before.changes)
     _sessions[_key(ctx)] = session
-    _sessions.move_to_end(_key(ctx))
     while len(_sessions) > SESSIONS:
-        _sessions.popitem(last=False)
+        del _sessions[next(iter(_sessions))]
     return session
-
-
-def stages(ctx: Any) -> list[dict[str, Any]]:
-    """Return the stages of the view on display, by which a change of it is noticed."""
-    return host.stages(ctx.view)
 
 
 def _key(ctx: Any) -> tuple[str, str]:

@@ -29,13 +29,7 @@ _before: str | None = None  # the variable's value that `use` replaced in this p
 
 
 def build_pair() -> Path:
-    """Return the folder of our pair among FiftyOne's models; export it first if it is missing or damaged.
-
-    Raises:
-        MissingPackageError: onnx or onnxruntime is not installed.
-        ExportError: the exported files do not agree with the model.
-        MobileSamError: the folder cannot be written to.
-    """
+    """Return the folder of our pair among FiftyOne's models; export it first if it is missing or damaged."""
     from mobilesam import export_onnx, load_model
     from mobilesam.weights import BUNDLED
 
@@ -59,17 +53,7 @@ def is_intact(folder: Path) -> bool:
 def use(plugin_folder: Path, server_path: str) -> str:
     """Point the App's server, which must be this process, at our pair, now and at its next starts.
 
-    Args:
-        plugin_folder: the plugin's folder.
-        server_path: under which the server serves that folder.
-
-    Returns:
-        The address of the pair's folder.
-
-    Raises:
-        MissingPackageError: onnx or onnxruntime is not installed.
-        ExportError: the exported files do not agree with the model.
-        MobileSamError: a folder cannot be written to.
+    Returns the address of the pair's folder: the server serves the plugin's folder under `server_path`.
     """
     global _before
     pair = build_pair()
@@ -112,11 +96,7 @@ def is_active() -> bool:
 
 
 def check_field(dataset: fo.Dataset, field: str) -> None:
-    """Check that a field can be annotated with detections.
-
-    Raises:
-        FieldError: it cannot.
-    """
+    """Check that a field can be annotated with detections."""
     if not field.isidentifier():
         raise FieldError(f"The field must be letters, digits and underscores, got {field!r}. Use another name.")
     if dataset.has_sample_field(field) and field not in label_fields(dataset, (fo.Detections,)):
@@ -127,9 +107,6 @@ def set_up_field(dataset: fo.Dataset, field: str) -> None:
     """Make a field ready for the App's Annotate tab: create it, describe its labels, switch it on.
 
     A description that it has already stays.
-
-    Raises:
-        FieldError: the field has another type.
     """
     check_field(dataset, field)
     if not dataset.has_sample_field(field):

@@ -1,6 +1,5 @@
 """Detect, then segment, then compare with ground truth, from one form."""
 
-from functools import partial
 from typing import Any
 
 import fiftyone as fo
@@ -9,120 +8,12 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 
 from fiftyone_mobilesam.app import _forms as forms
-from fiftyone_mobilesam.app import _progress as progress
 from fiftyone_mobilesam.app import _result
-from fiftyone_mobilesam.app._names import ICON, uri
+from fiftyone_mobilesam.app._names import LONG
+from fiftyone_mobilesam.app._progress import LongOperator
 from fiftyone_mobilesam.app.recipe import check_fields, detect_then_segment, list_detectors, zoo_name
 from fiftyone_mobilesam.engine.report import count
 from fiftyone_mobilesam.fields import label_fields
-
-
-class DetectThenSegment(foo.Operator):
-    """Boxes from a detector, masks from the boxes, and an evaluation if there is ground truth.
-
-    Not one of FiftyOne's pipelines: those show no progress, end after 600 s in the App and lose their result.
-    """
-
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """Name, label and how it runs."""
-        return foo.OperatorConfig(
-            name="detect_then_segment",
-            label="Detect, then segment with MobileSAM",
-            description=(
-                "Apply a detector of FiftyOne's zoo, make masks of its boxes, and compare them with ground truth. "
-                "Params: detector, boxes_field, label_field, optionally classes (comma-separated), "
-                "confidence_thresh, gt_field, clip, min_region_area, batch_size, device, precision."
-            ),
-            icon=ICON,
-            dynamic=True,
-            execute_as_generator=True,
-            allow_delegated_execution=True,
-            risk_level=types.RiskLevel.MEDIUM,
-        )
-
-    def resolve_input(self, ctx: Any) -> types.Property:
-        """The form. It says what is wrong with it before anything starts."""
-        inputs = types.Object()
-        inputs.view_target(ctx, action_description="Detect and segment", require_flat=True)
-        samples = ctx.target_view(require_flat=True)
-        detectors = types.AutocompleteView(allow_user_input=True)
-        for name in list_detectors():
-            detectors.add_choice(name, label=name)
-        inputs.str(
-            "detector",
-            required=True,
-            label="Detector",
-            description="Of FiftyOne's zoo, or Ultralytics' name such as yolo11n.pt. It may be downloaded first",
-            view=detectors,
-        )
-        inputs.str(
-            "classes",
-            label="Look for (optional)",
-            description="For detectors that are told in words, such as Grounding DINO: person, red car",
-        )
-        inputs.float("confidence_thresh", default=0.3, min=0, max=1, label="Drop boxes below this confidence")
-        inputs.str("boxes_field", default="predictions", label="Put the boxes into", description="A new field")
-        inputs.str("label_field", default="predictions_masks", label="Put the masks into", description="A new field")
-        truths = types.DropdownView()
-        for name in label_fields(samples, (fo.Detections,)):
-            truths.add_choice(name, label=name)
-        inputs.enum("gt_field", truths.values(), label="Compare with ground truth (optional)", view=truths)
-        forms.add_masks(inputs, ctx.params, prompts="predictions")
-        forms.add_problem(inputs, _problem(samples, ctx.params))
-        return types.Property(
-            inputs, view=types.PromptView(label="Detect, then segment", submit_button_label="Detect and segment")
-        )
-
-    def execute(self, ctx: Any) -> Any:
-        """Do it. Returns the summary of `detect_then_segment`; for the App a generator of progress and result."""
-        samples = ctx.target_view(require_flat=True)
-        return progress.execute(ctx, partial(detect_then_segment, samples, **_keywords(samples, ctx.params)), _output)
-
-    def __call__(self, samples: SampleCollection, *, delegate: bool = False, **params: Any) -> Any:
-        """Do it from Python.
-
-        Args:
-            samples: dataset or view.
-            delegate: leave the work to `fiftyone delegated launch`.
-            **params: as the form has them: `detector="yolo11n.pt"`, `gt_field="ground_truth"` and so on.
-
-        Returns:
-            The summary of `fiftyone_mobilesam.app.recipe.detect_then_segment`; if delegated FiftyOne's result, or in a
-            notebook its task, to be awaited.
-        """
-        if delegate:
-            name = uri("detect_then_segment")
-            return foo.execute_operator(name, {"view": samples.view()}, params=params, request_delegation=True)
-        return detect_then_segment(samples, **_keywords(samples, params))
-
-
-def _keywords(samples: SampleCollection, params: dict[str, Any]) -> dict[str, Any]:
-    boxes_field = params.get("boxes_field") or "predictions"
-    choices = forms.read(samples, {**params, "prompt_field": boxes_field, "label_field": "masks"})
-    return {
-        "detector": params.get("detector") or "",
-        "boxes_field": boxes_field,
-        "label_field": params.get("label_field") or f"{boxes_field}_masks",
-        "classes": [name.strip() for name in (params.get("classes") or "").split(",") if name.strip()],
-        "confidence_thresh": params.get("confidence_thresh"),
-        "gt_field": params.get("gt_field"),
-        "clip": choices.options["clip"],
-        "min_region_area": choices.options["min_region_area"],
-        **choices.settings,
-    }
-
-
-def _problem(samples: SampleCollection, params: dict[str, Any]) -> str | None:
-    keywords = _keywords(samples, params)
-    if not keywords["detector"]:
-        return "Choose a detector."
-    try:
-        zoo_name(keywords["detector"])
-        check_fields(samples, keywords["boxes_field"], keywords["label_field"], keywords["gt_field"])
-    except ValueError as error:
-        return str(error)
-    return None if samples.limit(1).count() else "There is nothing to do: no image is selected, or the view is empty."
 
 
 def _output(result: dict[str, Any]) -> types.Property:
@@ -133,3 +24,77 @@ def _output(result: dict[str, Any]) -> types.Property:
         lines.append(f"**mAP {evaluation['mAP']:.3f}** (COCO's, of {compared}), kept as `{evaluation['eval_key']}`.")
     prop.type.md(" ".join(lines), name="detection")
     return prop
+
+
+class DetectThenSegment(LongOperator):
+    """Boxes from a detector, masks from the boxes, and an evaluation if there is ground truth.
+
+    Not one of FiftyOne's pipelines: those show no progress, end after 600 s in the App and lose their result.
+    """
+
+    work, show = staticmethod(detect_then_segment), staticmethod(_output)
+    config = foo.OperatorConfig(
+        name="detect_then_segment",
+        label="Detect, then segment with MobileSAM",
+        description=(
+            "Apply a detector of FiftyOne's zoo, make masks of its boxes, and compare them with ground truth. "
+            "Params: detector, boxes_field, label_field, optionally classes (comma-separated), "
+            "confidence_thresh, gt_field, clip, min_region_area, batch_size, device, precision."
+        ),
+        allow_delegated_execution=True,
+        **LONG,
+    )
+
+    def resolve_input(self, ctx: Any) -> types.Property:
+        """The form. It says what is wrong with it before anything starts."""
+        inputs = types.Object()
+        inputs.view_target(ctx, action_description="Detect and segment", require_flat=True)
+        samples = ctx.target_view(require_flat=True)
+        forms.choose(
+            inputs,
+            "detector",
+            {name: name for name in list_detectors()},
+            view=types.AutocompleteView(allow_user_input=True),
+            required=True,
+            label="Detector",
+            description="Of FiftyOne's zoo, or Ultralytics' name such as yolo11n.pt. It may be downloaded first",
+        )
+        inputs.str(
+            "classes",
+            label="Look for (optional)",
+            description="For detectors that are told in words, such as Grounding DINO: person, red car",
+        )
+        inputs.float("confidence_thresh", default=0.3, min=0, max=1, label="Drop boxes below this confidence")
+        inputs.str("boxes_field", default="predictions", label="Put the boxes into", description="A new field")
+        inputs.str("label_field", default="predictions_masks", label="Put the masks into", description="A new field")
+        truths = {name: name for name in label_fields(samples, (fo.Detections,))}
+        forms.choose(inputs, "gt_field", truths, label="Compare with ground truth (optional)")
+        forms.add_masks(inputs, ctx.params, prompts="predictions")
+        forms.add_problem(inputs, _problem(samples, self.read(samples, ctx.params)))
+        return types.Property(
+            inputs, view=types.PromptView(label="Detect, then segment", submit_button_label="Detect and segment")
+        )
+
+    def read(self, samples: SampleCollection, params: dict[str, Any], ctx: Any = None) -> dict[str, Any]:
+        """Return the keywords of `detect_then_segment` that a filled form means."""
+        boxes_field = params.get("boxes_field") or "predictions"
+        return {
+            **forms.read_masks(params),
+            "detector": params.get("detector") or "",
+            "boxes_field": boxes_field,
+            "label_field": params.get("label_field") or f"{boxes_field}_masks",
+            "classes": [name.strip() for name in (params.get("classes") or "").split(",") if name.strip()],
+            "confidence_thresh": params.get("confidence_thresh"),
+            "gt_field": params.get("gt_field"),
+        }
+
+
+def _problem(samples: SampleCollection, keywords: dict[str, Any]) -> str | None:
+    if not keywords["detector"]:
+        return "Choose a detector."
+    try:
+        zoo_name(keywords["detector"])
+        check_fields(samples, keywords["boxes_field"], keywords["label_field"], keywords["gt_field"])
+    except ValueError as error:
+        return str(error)
+    return None if samples.limit(1).count() else forms.NOTHING_TO_DO

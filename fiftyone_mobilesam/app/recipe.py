@@ -22,11 +22,7 @@ def list_detectors() -> list[str]:
 
 
 def zoo_name(detector: str) -> str:
-    """Return the zoo's name of a detector; Ultralytics' file names such as `yolo11n.pt` are understood.
-
-    Raises:
-        FieldError: the zoo does not have it.
-    """
+    """Return the zoo's name of a detector; Ultralytics' file names such as `yolo11n.pt` are understood."""
     for name in (detector, f"{detector.removesuffix('.pt')}-coco-torch", f"{detector.removesuffix('.pt')}-torch"):
         if name in foz.list_zoo_models(tags="detection"):
             return name
@@ -52,10 +48,8 @@ def detect_then_segment(
     """Apply a detector, make masks of its boxes, and compare them with ground truth if there is any.
 
     Args:
-        samples: dataset or view.
         detector: name in FiftyOne's zoo, or Ultralytics' name such as "yolo11n.pt".
-        label_field: where the masks go.
-        boxes_field: where the boxes go; it must be new.
+        label_field, boxes_field: where the masks and the boxes go; both must be new.
         classes: what to look for, for detectors that are told in words, such as "grounding-dino-tiny-torch".
         confidence_thresh: boxes below it are dropped.
         gt_field: detections to compare with: by masks if they have masks, else by boxes.
@@ -64,9 +58,6 @@ def detect_then_segment(
     Returns:
         The summary of `segment`, with `detector`, `boxes_field`, `boxes` and, if there is ground truth, `evaluation`:
         its `eval_key`, `mAP` and whether `masks` were compared.
-
-    Raises:
-        FieldError: a field or the detector does not fit, before anything is done.
     """
     name = zoo_name(detector)
     check_fields(samples, boxes_field, label_field, gt_field)
@@ -84,11 +75,7 @@ def detect_then_segment(
 
 
 def check_fields(samples: SampleCollection, boxes_field: str, label_field: str, gt_field: str | None) -> None:
-    """Check the fields of the recipe.
-
-    Raises:
-        FieldError: saying what was expected, what came and what to do.
-    """
+    """Check the fields of the recipe."""
     for argument, value in (("boxes_field", boxes_field), ("label_field", label_field)):
         if not value.isidentifier() or samples.has_field(value):
             raise FieldError(

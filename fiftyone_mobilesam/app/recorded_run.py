@@ -3,10 +3,8 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam.engine.report import Report, RunStopped
@@ -18,21 +16,11 @@ from fiftyone_mobilesam.undo import labels_of_run
 SHOWN_FAILURES = 20
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
+class Progress(NamedTuple):
+    """How far a run is: a share from 0 to 1, and what a person reads."""
 
-    Attributes:
-        done, total: images, or videos.
-        text: what a person reads.
-    """
-
-    done: int
-    total: int
+    done: float
     text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 def segment(
@@ -42,19 +30,15 @@ def segment(
     device: str | None = None,
     precision: str = "fp32",
     batch_size: int = 1,
-    num_workers: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
     step: str = "",
     **options: Any,
 ) -> dict[str, Any]:
-    """Apply MobileSAM to samples, recorded so that it can be undone.
+    """Apply MobileSAM to samples, recorded so that it can be undone. Fields are checked before anything is done.
 
     Args:
-        samples: dataset or view.
-        label_field: where the masks go.
-        device, precision: as in `fiftyone_mobilesam.load_model`.
-        batch_size, num_workers: as in `apply_model`.
+        device, precision, batch_size: as in `fiftyone_mobilesam.load_model` and `apply_model`.
         on_progress: called now and then.
         stop: ends the run early when it is set. What is done is kept.
         step: what is done, if there are several steps.
@@ -64,9 +48,6 @@ def segment(
         A summary, JSON serializable: `run` (its key), `state` ("finished" or "interrupted"), `label_field`, `samples`,
         `masks`, `samples_without_prompts`, `failed_samples`, `failed_prompts`, `failures` (the first), `seconds`, and
         `predicted_iou`, a histogram with `edges` and `counts`.
-
-    Raises:
-        FieldError: a field that does not fit, before anything is done.
     """
     chosen = Options.parse(**options)
     Target(samples, label_field).check(chosen)
@@ -76,16 +57,15 @@ def segment(
     key = run_key(label_field)
     model = shared_model(device, precision, run=key, stop=stop)  # before the record: weights may not load
     call = {"device": device, "precision": precision, "batch_size": batch_size, **chosen.changed()}
-    report = Report(into=label_field, call=call)
     resolved = resolved_precision(precision, [device])
     made_from = identity(name_of_weights("mobile_sam.pt"), resolved, chosen, cached=False)
-    record = RunRecord(samples, key, report, call, made_from=made_from)
+    record = RunRecord(samples, key, Report(into=label_field, call=call), call, made_from=made_from)
     try:
         samples.apply_model(
             model,
             label_field=label_field,
             batch_size=batch_size,
-            num_workers=num_workers,
+            num_workers=0,
             skip_failures=False,  # the model raises for no sample: what is raised is a write that failed
             progress=follow(on_progress, stop, model, step=step),
             **chosen.changed(),
@@ -95,10 +75,10 @@ def segment(
         if not isinstance(error, RunStopped):
             raise
     finally:
-        record.report = report = model.last_run
+        record.report = model.last_run
         record.save()
         describe_field(record.dataset, key)
-    return _summary(record.dataset, key, report)
+    return _summary(record)
 
 
 def follow(
@@ -106,9 +86,7 @@ def follow(
 ) -> Callable[[Any], None]:
     """Return the callback for `apply_model(progress=...)` that reports, and ends the run if it is to stop.
 
-    Args:
-        on_progress, stop, step: see `segment`.
-        model: ours, whose report is counted; None for another's.
+    Of a `model` of ours the report says what has become of masks.
     """
     start = time.monotonic()
 
@@ -120,14 +98,20 @@ def follow(
             # FiftyOne counts videos where the report counts frames.
             shown = Report(total=bar.total or 0, done=bar.iteration, masks=run.masks)
             shown.failed_prompts, shown.seconds = run.failed + run.failed_prompts, time.monotonic() - start
-            on_progress(Progress(shown.done, shown.total, step + shown.line()))
+            on_progress(Progress(shown.done / shown.total if shown.total else 0.0, step + shown.line()))
 
     return report
 
 
-def _summary(dataset: fo.Dataset, key: str, report: Report) -> dict[str, Any]:
+def _summary(record: RunRecord) -> dict[str, Any]:
+    report, histogram = record.report, {"edges": [], "counts": []}
+    if report.masks:  # in bins of 0.05 from 0 to 1.05: a predicted IoU can pass 1 a little
+        path = f"{labels_path(record.dataset, record.facts['label_field'])}.predicted_iou"
+        view = labels_of_run(record.dataset, record.key)
+        counts, edges, _ = view.histogram_values(path, bins=21, range=[0, 1.05])
+        histogram = {"edges": [round(edge, 2) for edge in edges], "counts": counts}
     return {
-        "run": key,
+        "run": record.key,
         "state": report.state,
         "label_field": report.into,
         "samples": report.done + report.failed,
@@ -137,12 +121,5 @@ def _summary(dataset: fo.Dataset, key: str, report: Report) -> dict[str, Any]:
         "failed_prompts": report.failed_prompts,
         "failures": [vars(failure) for failure in report.failures[:SHOWN_FAILURES]],
         "seconds": round(report.tick().seconds, 1),
-        "predicted_iou": iou_histogram(dataset, key) if report.masks else {"edges": [], "counts": []},
+        "predicted_iou": histogram,
     }
-
-
-def iou_histogram(dataset: fo.Dataset, key: str) -> dict[str, list]:
-    """Count the masks of a run by predicted IoU, in bins of 0.05 from 0 to 1.05: it can pass 1 a little."""
-    path = labels_path(dataset, dataset.get_run_info(key).config.label_field)
-    counts, edges, _ = labels_of_run(dataset, key).histogram_values(f"{path}.predicted_iou", bins=21, range=[0, 1.05])
-    return {"edges": [round(edge, 2) for edge in edges], "counts": counts}

@@ -7,6 +7,7 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
+from fiftyone_mobilesam import host
 from fiftyone_mobilesam.app import _review_layout as layout
 from fiftyone_mobilesam.app import _review_sessions as sessions
 from fiftyone_mobilesam.app._review_sessions import UNDO_STEPS, Session
@@ -32,36 +33,33 @@ def _event(method: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPane
     return event
 
 
+def _button(name: str, step: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPanel", Any], None]:
+    """Make the event of a button, which the App calls by its name."""
+    step.__name__ = name
+    return _event(step)
+
+
 class ReviewPanel(foo.Panel):
     """Walks through the masks of a field. The state in the browser holds the mask's ids and the choices, no more."""
 
-    @property
-    def config(self) -> foo.PanelConfig:
-        """The panel's card."""
-        return foo.PanelConfig(
-            name="review_masks",
-            label="Review masks",
-            icon="checklist",
-            surfaces="grid modal",
-            help_markdown="Masks worst first. A decision is the tag and the attribute `review` of a label.",
-        )
+    config = foo.PanelConfig(
+        name="review_masks",
+        label="Review masks",
+        icon="checklist",
+        surfaces="grid modal",
+        help_markdown="Masks worst first. A decision is the tag and the attribute `review` of a label.",
+    )
 
     # ---- events ----------------------------------------------------------------------------------------------------
 
     @_event
     def on_load(self, ctx: Any) -> None:
-        """Start with the worst mask, in the modal with the worst of the open sample."""
-        self._start_if_new(ctx)
+        """Start, unless nothing has changed: the App tells of new views more often than there are any."""
+        session = sessions.get(ctx) if ctx.dataset is not None else None
+        if session is None or _at(ctx) is None or session.view != host.stages(ctx.view):
+            self._start(ctx)
 
-    @_event
-    def on_change_dataset(self, ctx: Any) -> None:
-        """Start with another dataset."""
-        self._start_if_new(ctx)
-
-    @_event
-    def on_change_view(self, ctx: Any) -> None:
-        """Review what is in the view now."""
-        self._start_if_new(ctx)
+    on_change_dataset = on_change_view = on_load
 
     @_event
     def on_change_current_sample(self, ctx: Any) -> None:
@@ -82,37 +80,16 @@ class ReviewPanel(foo.Panel):
         ctx.panel.state.set("show", ctx.params.get("value"))
         self._start(ctx)
 
-    @_event
-    def start_again(self, ctx: Any) -> None:
-        """Order the masks anew."""
-        self._start(ctx)
-
-    @_event
-    def accept(self, ctx: Any) -> None:
-        """Accept the mask and go on."""
-        self._decide(ctx, "accepted")
-
-    @_event
-    def reject(self, ctx: Any) -> None:
-        """Reject the mask and go on."""
-        self._decide(ctx, "rejected")
-
-    @_event
-    def delete(self, ctx: Any) -> None:
-        """Delete the label and go on."""
-        review, mask = self._current(ctx)
-        self._done(ctx, review.delete(mask))
-        self._go(ctx, review, 1)
-
-    @_event
-    def skip(self, ctx: Any) -> None:
-        """Go on without a decision."""
-        self._go(ctx, self._review(ctx), 1)
-
-    @_event
-    def back(self, ctx: Any) -> None:
-        """Go back to the mask before."""
-        self._go(ctx, self._review(ctx), -1)
+    start_again = _button("start_again", lambda self, ctx: self._start(ctx))
+    accept = _button("accept", lambda self, ctx: self._change(ctx, Review.decide, "accepted"))
+    reject = _button("reject", lambda self, ctx: self._change(ctx, Review.decide, "rejected"))
+    delete = _button("delete", lambda self, ctx: self._change(ctx, Review.delete))
+    skip = _button("skip", lambda self, ctx: self._go(ctx, self._review(ctx), 1))
+    back = _button("back", lambda self, ctx: self._go(ctx, self._review(ctx), -1))
+    candidate = _button("candidate", lambda self, ctx: self._retry(ctx, "candidate"))
+    centre = _button("centre", lambda self, ctx: self._retry(ctx, "centre"))
+    padded = _button("padded", lambda self, ctx: self._retry(ctx, "padded"))
+    unclipped = _button("unclipped", lambda self, ctx: self._retry(ctx, "unclipped"))
 
     @_event
     def undo(self, ctx: Any) -> None:
@@ -126,58 +103,30 @@ class ReviewPanel(foo.Panel):
         self._show(ctx, review.load(change.ref))
 
     @_event
-    def candidate(self, ctx: Any) -> None:
-        """Show the next candidate."""
-        self._retry(ctx, "candidate")
-
-    @_event
-    def centre(self, ctx: Any) -> None:
-        """Try the box with its centre point."""
-        self._retry(ctx, "centre")
-
-    @_event
-    def padded(self, ctx: Any) -> None:
-        """Try a larger box."""
-        self._retry(ctx, "padded")
-
-    @_event
-    def unclipped(self, ctx: Any) -> None:
-        """Try without the cut at the box."""
-        self._retry(ctx, "unclipped")
-
-    @_event
     def open_sample(self, ctx: Any) -> None:
         """Open the sample of the mask."""
         ctx.ops.open_sample(id=self._current(ctx)[1].ref.sample_id)
 
     # ---- steps -----------------------------------------------------------------------------------------------------
 
-    def _start_if_new(self, ctx: Any) -> None:
-        """Start, unless nothing has changed: the App tells of new views more often than there are any."""
-        session = sessions.get(ctx) if ctx.dataset is not None else None
-        if session is None or _at(ctx) is None or session.view != sessions.stages(ctx):
-            self._start(ctx)
-
     def _start(self, ctx: Any) -> None:
-        """Put the masks in order and show the first one."""
-        fields = [] if ctx.dataset is None else reviewable_fields(ctx.dataset)
-        chosen = ctx.panel.state.field
-        ctx.panel.state.set(
-            {"field": chosen if chosen in fields else next(iter(fields), None), "at": None, "message": None}
-        )
-        if not fields:
+        """Put the masks in order and show the first one, in the modal the first one of the open sample."""
+        fields, chosen = _fields(ctx), ctx.panel.state.field
+        field = chosen if chosen in fields else next(iter(fields), None)
+        ctx.panel.state.set({"field": field, "at": None, "message": None})
+        if field is None:
             return
         review = self._review(ctx)
         queue = review.worst_first(_show(ctx))
         if ctx.current_sample:
             queue.sort(key=lambda ref: ref.sample_id != ctx.current_sample)
-        changes = self._session(ctx).changes if sessions.get(ctx) is not None else []
-        sessions.remember(ctx, Session(queue, sessions.stages(ctx), changes))
+        sessions.begin(ctx, queue)
         self._go(ctx, review, 1)
 
-    def _decide(self, ctx: Any, decision: str) -> None:
+    def _change(self, ctx: Any, change: Callable[..., Change], *arguments: Any) -> None:
+        """Change the mask on display by a method of `Review` and go on."""
         review, mask = self._current(ctx)
-        self._done(ctx, review.decide(mask, decision))
+        self._done(ctx, change(review, mask, *arguments))
         self._go(ctx, review, 1)
 
     def _retry(self, ctx: Any, how: str) -> None:
@@ -219,11 +168,7 @@ class ReviewPanel(foo.Panel):
         ctx.panel.state.set({"at": [ref.sample_id, ref.doc_id, ref.label_id], "seen": mask.decision})
 
     def _current(self, ctx: Any) -> tuple[Review, MaskUnderReview]:
-        """Return the mask on display, as it is now.
-
-        Raises:
-            ConflictError: it is gone, or somebody else decided about it since it was shown.
-        """
+        """Return the mask on display, as it is now, unless somebody else decided about it since it was shown."""
         review, at = self._review(ctx), _at(ctx)
         if at is None:
             raise ConflictError("There is no mask on display. Start again, or choose other masks above.")
@@ -239,9 +184,7 @@ class ReviewPanel(foo.Panel):
 
     def _session(self, ctx: Any) -> Session:
         """Return the panel's session; a new one if this process does not know it, say after a restart."""
-        if sessions.get(ctx) is None:
-            sessions.remember(ctx, Session(self._review(ctx).worst_first(_show(ctx)), sessions.stages(ctx)))
-        return sessions.get(ctx)
+        return sessions.get(ctx) or sessions.begin(ctx, self._review(ctx).worst_first(_show(ctx)))
 
     # ---- what is seen ----------------------------------------------------------------------------------------------
 
@@ -252,26 +195,19 @@ class ReviewPanel(foo.Panel):
             _check_dataset(ctx)
             self._render(ctx, panel)
         except MobileSamError as error:
-            layout.add_problem(panel, str(error), start_again=self.start_again)
+            layout.add_problem(panel, str(error), self)
         return types.Property(panel, view=layout.PAGE)
 
     def _render(self, ctx: Any, panel: types.Object) -> None:
-        fields = [] if ctx.dataset is None else reviewable_fields(ctx.dataset)
+        fields = _fields(ctx)
         if not fields:
             layout.add_nothing(panel)
             return
-        layout.add_choices(
-            panel,
-            fields,
-            ctx.panel.state.field,
-            _show(ctx),
-            choose_field=self.choose_field,
-            choose_show=self.choose_show,
-        )
+        layout.add_choices(panel, fields, ctx.panel.state.field, _show(ctx), self)
         review, at = self._review(ctx), _at(ctx)
         counts = review.counts()
         if at is None:
-            layout.add_end(panel, counts, start_again=self.start_again)
+            layout.add_end(panel, counts, self)
         else:
             queue = self._session(ctx).queue
             position = queue.index(at) if at in queue else None
@@ -287,6 +223,10 @@ def _check_dataset(ctx: Any) -> None:
         _ = ctx.dataset  # loads it
     except ValueError as error:
         raise FieldError("The dataset is not there any more: it was deleted meanwhile. Open another one.") from error
+
+
+def _fields(ctx: Any) -> list[str]:
+    return [] if ctx.dataset is None else reviewable_fields(ctx.dataset)
 
 
 def _at(ctx: Any) -> MaskRef | None:

@@ -7,20 +7,18 @@ from fiftyone import operators as foo
 from fiftyone.operators import types
 
 from fiftyone_mobilesam.app import _progress as progress
+from fiftyone_mobilesam.app._forms import choose
 from fiftyone_mobilesam.engine.report import count
 from fiftyone_mobilesam.runs import PREFIX, call_of, failures_of_run, is_job, label_field_of, list_runs, state_of
 from fiftyone_mobilesam.undo import labels_of_run, undo_run
+
+BUTTON = {"unlisted": True, "risk_level": types.RiskLevel.LOW}  # of a run's progress or result, and nowhere else
 
 
 class StopRun(foo.Operator):
     """Stop a run that is going on in this App."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """Only the button of a running segmentation calls it."""
-        return foo.OperatorConfig(
-            name="stop_run", label="Stop the MobileSAM run", unlisted=True, risk_level=types.RiskLevel.LOW
-        )
+    config = foo.OperatorConfig(name="stop_run", label="Stop the MobileSAM run", **BUTTON)
 
     def execute(self, ctx: Any) -> dict[str, Any]:
         """Stop after the current images."""
@@ -30,12 +28,7 @@ class StopRun(foo.Operator):
 class ShowRun(foo.Operator):
     """Show the labels of a run in the grid, and nothing else in its field."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """A button of a run's result."""
-        return foo.OperatorConfig(
-            name="show_run", label="Show the masks of a MobileSAM run", unlisted=True, risk_level=types.RiskLevel.LOW
-        )
+    config = foo.OperatorConfig(name="show_run", label="Show the masks of a MobileSAM run", **BUTTON)
 
     def execute(self, ctx: Any) -> None:
         """Set the view."""
@@ -50,15 +43,7 @@ class ShowRun(foo.Operator):
 class ShowFailures(foo.Operator):
     """Show the samples in which something failed."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """A button of a run's result."""
-        return foo.OperatorConfig(
-            name="show_failures",
-            label="Show the failures of a MobileSAM run",
-            unlisted=True,
-            risk_level=types.RiskLevel.LOW,
-        )
+    config = foo.OperatorConfig(name="show_failures", label="Show the failures of a MobileSAM run", **BUTTON)
 
     def execute(self, ctx: Any) -> dict[str, Any]:
         """Set the view, and return the failures."""
@@ -76,15 +61,7 @@ class ShowFailures(foo.Operator):
 class ReviewRun(foo.Operator):
     """Open the panel of masks, worst first, at the field of a run."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """A button of a run's result."""
-        return foo.OperatorConfig(
-            name="review_run",
-            label="Review the masks of a MobileSAM run",
-            unlisted=True,
-            risk_level=types.RiskLevel.LOW,
-        )
+    config = foo.OperatorConfig(name="review_run", label="Review the masks of a MobileSAM run", **BUTTON)
 
     def execute(self, ctx: Any) -> None:
         """Open the panel beside the grid."""
@@ -103,40 +80,28 @@ def _say(ctx: Any, text: str) -> None:
 class UndoRun(foo.Operator):
     """Remove exactly what a run wrote."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """Listed, with a form."""
-        return foo.OperatorConfig(
-            name="undo_run",
-            label="Undo a MobileSAM run",
-            description="Remove exactly what a run wrote: by default the last one. Params: run (its key).",
-            dynamic=True,
-            risk_level=types.RiskLevel.HIGH,
-        )
+    config = foo.OperatorConfig(
+        name="undo_run",
+        label="Undo a MobileSAM run",
+        description="Remove exactly what a run wrote: by default the last one. Params: run (its key).",
+        dynamic=True,
+        risk_level=types.RiskLevel.HIGH,
+    )
 
     def resolve_input(self, ctx: Any) -> types.Property:
         """Choose the run, latest first, and see what goes."""
-        inputs, keys = types.Object(), list_runs(ctx.dataset)
-        view = types.PromptView(label="Undo a MobileSAM run", submit_button_label="Undo")
-        if not keys:
+        inputs = types.Object()
+        configs = {key: ctx.dataset.get_run_info(key).config for key in list_runs(ctx.dataset)}
+        if configs:
+            latest = next(iter(configs))
+            labels = {key: _describe(key, config) for key, config in configs.items()}
+            choose(inputs, "run", labels, default=latest, label="Run")
+            chosen = configs.get(ctx.params.get("run"), configs[latest])
+            inputs.view("what", types.Warning(label=_what_goes(chosen)))
+        else:
             nothing = inputs.view("nothing", types.Notice(label="No MobileSAM run is recorded with this dataset."))
             nothing.invalid, nothing.error_message = True, "There is nothing to undo."
-            return types.Property(inputs, view=view)
-        dropdown = types.DropdownView()
-        for key in keys:
-            config = ctx.dataset.get_run_info(key).config
-            dropdown.add_choice(key, label=_describe(key, config))
-        inputs.enum("run", dropdown.values(), default=keys[0], label="Run", view=dropdown)
-        key = ctx.params.get("run")
-        config = ctx.dataset.get_run_info(key if key in keys else keys[0]).config
-        field = label_field_of(config)
-        what = (
-            f"The masks and scores that the run put into {field!r} are removed, and its boxes put back. "
-            "Masks that were there before it do not come back."
-            if call_of(config).get("in_place")
-            else f"The labels that the run put into {field!r} are deleted. Labels that it replaced do not come back."
-        )
-        inputs.view("what", types.Warning(label=what))
+        view = types.PromptView(label=self.config.label, submit_button_label="Undo")
         return types.Property(inputs, view=view)
 
     def execute(self, ctx: Any) -> dict[str, Any]:
@@ -165,18 +130,25 @@ def _describe(key: str, config: Any) -> str:
     return f"{job}{label_field_of(config)}, {when}, {state_of(config)}"
 
 
+def _what_goes(config: Any) -> str:
+    field = label_field_of(config)
+    if call_of(config).get("in_place"):
+        return (
+            f"The masks and scores that the run put into {field!r} are removed, and its boxes put back. "
+            "Masks that were there before it do not come back."
+        )
+    return f"The labels that the run put into {field!r} are deleted. Labels that it replaced do not come back."
+
+
 class ReleaseModels(foo.Operator):
     """Give the model's memory back."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """Listed."""
-        return foo.OperatorConfig(
-            name="release_models",
-            label="Release MobileSAM from memory",
-            description="Give the memory back that the model keeps between runs; the next run loads it again.",
-            risk_level=types.RiskLevel.LOW,
-        )
+    config = foo.OperatorConfig(
+        name="release_models",
+        label="Release MobileSAM from memory",
+        description="Give the memory back that the model keeps between runs; the next run loads it again.",
+        risk_level=types.RiskLevel.LOW,
+    )
 
     def execute(self, ctx: Any) -> dict[str, int]:
         """Forget the models of this process."""

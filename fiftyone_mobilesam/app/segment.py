@@ -1,6 +1,5 @@
 """The two buttons that make masks: for a dataset, view or selection over the grid, and for the open sample."""
 
-from functools import partial
 from typing import Any
 
 from fiftyone import operators as foo
@@ -9,96 +8,58 @@ from fiftyone.core.media import GROUP
 from fiftyone.operators import types
 
 from fiftyone_mobilesam.app import _forms as forms
-from fiftyone_mobilesam.app import _progress as progress
 from fiftyone_mobilesam.app import _result
-from fiftyone_mobilesam.app._names import ICON, uri
+from fiftyone_mobilesam.app._names import ICON, LONG
+from fiftyone_mobilesam.app._progress import LongOperator
 from fiftyone_mobilesam.app.recorded_run import segment
 
 
-class Segment(foo.Operator):
+class Segment(LongOperator):
     """Masks for a dataset, a view, the selected samples or the selected labels."""
 
+    work, show = staticmethod(segment), staticmethod(_result.output)
     place = types.Places.SAMPLES_GRID_SECONDARY_ACTIONS
-    name, label = "segment", "Segment with MobileSAM"
-    description = (
-        "Make instance masks from the boxes, keypoints or polylines of a field, or of everything in the images. "
-        "Params: prompt_field, label_field (new, existing, or prompt_field itself to fill it in place), optionally "
-        "point_prompt_field, clip (box, padded_box, off), existing (merge, replace), min_region_area, batch_size, "
-        "device, precision. The run is recorded and can be undone."
+    config = foo.OperatorConfig(
+        name="segment",
+        label="Segment with MobileSAM",
+        description=(
+            "Make instance masks from the boxes, keypoints or polylines of a field, or of everything in the images. "
+            "Params: prompt_field, label_field (new, existing, or prompt_field itself to fill it in place), optionally "
+            "point_prompt_field, clip (box, padded_box, off), existing (merge, replace), min_region_area, batch_size, "
+            "device, precision. The run is recorded and can be undone."
+        ),
+        allow_delegated_execution=True,
+        **LONG,
     )
-    delegable = True
-
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """Name, label and how it runs."""
-        return foo.OperatorConfig(
-            name=self.name,
-            label=self.label,
-            description=self.description,
-            icon=ICON,
-            dynamic=True,
-            execute_as_generator=True,
-            allow_delegated_execution=self.delegable,
-            risk_level=types.RiskLevel.MEDIUM,
-        )
 
     def resolve_placement(self, ctx: Any) -> types.Placement:
         """A button; nothing is looked up."""
-        return types.Placement(self.place, types.Button(label=self.label, icon=ICON, prompt=True))
+        return types.Placement(self.place, types.Button(label=self.config.label, icon=ICON, prompt=True))
 
     def resolve_input(self, ctx: Any) -> types.Property:
         """The form. It says what is wrong with it before anything starts."""
         inputs = types.Object()
         self.add_target(ctx, inputs)
         samples = self.target(ctx)
-        preferred, merge = _field_of_selected_labels(ctx), self.merges(ctx)
-        prompts = forms.add_prompts(inputs, samples, ctx.params, preferred=preferred)
-        forms.add_output(inputs, samples, ctx.params, prompts, merge=merge)
+        prompts = forms.add_prompts(inputs, samples, ctx.params, preferred=_field_of_selected_labels(ctx))
+        forms.add_output(inputs, samples, ctx.params, prompts, merge=self.merges(ctx))
         forms.add_masks(inputs, ctx.params, prompts)
         forms.add_problem(inputs, self.problem(ctx, samples))
-        return types.Property(inputs, view=types.PromptView(label=self.label, submit_button_label="Segment"))
+        return types.Property(inputs, view=types.PromptView(label=self.config.label, submit_button_label="Segment"))
 
-    def execute(self, ctx: Any) -> Any:
-        """Make the masks. Returns the summary of `segment`; for the App a generator of progress and result."""
-        samples = self.target(ctx)
-        choices = self.choices(ctx, samples)
-        return progress.execute(
-            ctx, partial(segment, samples, choices.label_field, **choices.keywords), show=_result.output
-        )
-
-    def __call__(self, samples: SampleCollection, *, delegate: bool = False, **params: Any) -> Any:
-        """Make masks from Python.
-
-        Args:
-            samples: dataset or view.
-            delegate: leave the work to `fiftyone delegated launch`.
-            **params: as the form has them, such as `prompt_field="detections"` and `label_field="masks"`.
-
-        Returns:
-            The summary of `fiftyone_mobilesam.app.recorded_run.segment`; if delegated FiftyOne's result, or in a
-            notebook its task, to be awaited.
-        """
-        if delegate:
-            view = samples.view()
-            return foo.execute_operator(uri(self.name), {"view": view}, params=params, request_delegation=True)
-        choices = forms.read(samples, params)
-        return segment(samples, choices.label_field, **choices.keywords)
-
-    def choices(self, ctx: Any, samples: SampleCollection) -> forms.Choices:
-        """Return what the form of a request means."""
-        return forms.read(samples, ctx.params, preferred=_field_of_selected_labels(ctx), merge=self.merges(ctx))
+    def read(self, samples: SampleCollection, params: dict[str, Any], ctx: Any = None) -> dict[str, Any]:
+        """Return the keywords of `segment` that a filled form means; what is selected in the App is proposed there."""
+        if ctx is None:
+            return forms.read(samples, params)
+        return forms.read(samples, params, preferred=_field_of_selected_labels(ctx), merge=self.merges(ctx))
 
     def problem(self, ctx: Any, samples: SampleCollection) -> str | None:
         """Return what is wrong with the form of a request, or None."""
-        return forms.problem(samples, self.choices(ctx, samples))
+        return forms.problem(samples, self.read(samples, ctx.params, ctx))
 
     def add_target(self, ctx: Any, inputs: types.Object) -> None:
         """Ask what to segment: dataset, view, selected samples, selected labels."""
         inputs.view_target(ctx, action_description="Segment", allow_selected_labels=True, require_flat=True)
-
-    def target(self, ctx: Any) -> SampleCollection:
-        """Return what to segment."""
-        return ctx.target_view(require_flat=True)
 
     def merges(self, ctx: Any) -> bool:
         """Whether labels of other prompts should stay: if only some were selected."""
@@ -109,19 +70,20 @@ class SegmentSample(Segment):
     """Masks for the sample that is open, of the labels selected in it or of all."""
 
     place = types.Places.SAMPLES_VIEWER_ACTIONS
-    name, label = "segment_sample", "Segment this sample with MobileSAM"
-    description = (
-        "Make instance masks for the open sample: of the labels selected in it, or of all. Params as of `segment`."
+    config = foo.OperatorConfig(
+        name="segment_sample",
+        label="Segment this sample with MobileSAM",
+        description=(
+            "Make instance masks for the open sample: of the labels selected in it, or of all. Params as of `segment`."
+        ),
+        **LONG,
     )
-    delegable = False
 
     def add_target(self, ctx: Any, inputs: types.Object) -> None:
         """Say what is segmented; there is nothing to choose."""
         count = len(self._selected(ctx))
-        what = (
-            f"The {count} selected label{'s' * (count != 1)} of this sample" if count else "All labels of this sample"
-        )
-        inputs.view("target", types.Notice(label=f"{what} will be segmented."))
+        what = f"The {count} selected label{'s' * (count != 1)}" if count else "All labels"
+        inputs.view("target", types.Notice(label=f"{what} of this sample will be segmented."))
 
     def problem(self, ctx: Any, samples: SampleCollection) -> str | None:
         """Return what is wrong with the form of a request, or None."""

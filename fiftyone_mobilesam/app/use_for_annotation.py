@@ -12,7 +12,8 @@ from fiftyone import operators as foo
 from fiftyone.operators import types
 
 from fiftyone_mobilesam.app import annotation_files as annotation
-from fiftyone_mobilesam.app._names import ICON, PLUGIN, uri
+from fiftyone_mobilesam.app._forms import choose
+from fiftyone_mobilesam.app._names import ICON, LONG, PLUGIN, uri
 from fiftyone_mobilesam.fields import label_fields
 from mobilesam import MobileSamError
 
@@ -23,22 +24,16 @@ CLEAR = "clear_annotation_cache"  # the part in the browser, js/clear_annotation
 class UseForAnnotation(foo.Operator):
     """Serve MobileSAM to the App's Annotate -> AI tool."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """Name, label and how it runs."""
-        return foo.OperatorConfig(
-            name="use_for_annotation",
-            label="Use MobileSAM for in-App annotation",
-            description=(
-                "Make the App's Annotate > AI tool run MobileSAM from this machine instead of SAM 2 from the network. "
-                "Params: label_field, a new field or one of Detections, to set up for annotation. Called from Python "
-                "it holds for Apps that this process launches afterwards."
-            ),
-            icon=ICON,
-            dynamic=True,
-            execute_as_generator=True,
-            risk_level=types.RiskLevel.MEDIUM,
-        )
+    config = foo.OperatorConfig(
+        name="use_for_annotation",
+        label="Use MobileSAM for in-App annotation",
+        description=(
+            "Make the App's Annotate > AI tool run MobileSAM from this machine instead of SAM 2 from the network. "
+            "Params: label_field, a new field or one of Detections, to set up for annotation. Called from Python "
+            "it holds for Apps that this process launches afterwards."
+        ),
+        **LONG,
+    )
 
     def resolve_input(self, ctx: Any) -> types.Property:
         """Say what will happen, and ask for the field to annotate in."""
@@ -62,16 +57,13 @@ class UseForAnnotation(foo.Operator):
 class StopUsingForAnnotation(foo.Operator):
     """Give the App's Annotate -> AI tool the model back that it had."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """Name and label."""
-        return foo.OperatorConfig(
-            name="stop_using_for_annotation",
-            label="Back to the default annotation model",
-            description="Make the App's Annotate > AI tool run SAM 2 from the network again. The page is reloaded.",
-            icon=ICON,
-            risk_level=types.RiskLevel.LOW,
-        )
+    config = foo.OperatorConfig(
+        name="stop_using_for_annotation",
+        label="Back to the default annotation model",
+        description="Make the App's Annotate > AI tool run SAM 2 from the network again. The page is reloaded.",
+        icon=ICON,
+        risk_level=types.RiskLevel.LOW,
+    )
 
     def execute(self, ctx: Any) -> dict[str, Any]:
         """Undo what `use_for_annotation` did."""
@@ -127,16 +119,14 @@ def _explain() -> str:
 
 
 def _ask_for_field(inputs: types.Object, ctx: Any) -> None:
-    fields = label_fields(ctx.dataset, (fo.Detections,))
-    choices = types.AutocompleteView(allow_user_input=True)
-    for name in dict.fromkeys((NEW_FIELD, *fields)):
-        choices.add_choice(name, label=name)
-    prop = inputs.str(
+    prop = choose(
+        inputs,
         "label_field",
+        {name: name for name in (NEW_FIELD, *label_fields(ctx.dataset, (fo.Detections,)))},
+        view=types.AutocompleteView(allow_user_input=True),
         default=NEW_FIELD,
         label="Set up this field for annotation",
         description="A new one, or one of detections. Leave it empty to change no field",
-        view=choices,
     )
     if field := ctx.params.get("label_field"):
         try:

@@ -11,17 +11,13 @@ from fiftyone_mobilesam.engine.report import Report
 from fiftyone_mobilesam.export.masks import ExportedImage, ExportedMask, attributes, book, class_of
 from fiftyone_mobilesam.polygon_loss import coco_polygons
 from mobilesam.files import replacing
-from mobilesam.geometry import rle
+from mobilesam.geometry import rle, tight_region
 
 
 def write_coco(images: Iterable[ExportedImage], out: Path, classes: list[str], report: Report) -> None:
     """Write the file, image by image; it appears at once or not at all. A label without a mask says why in `failure`.
 
-    Args:
-        images: with their masks.
-        out: the file.
-        classes: category ids count from 1 in this order.
-        report: is told all; polygons are written if it has a place for their loss.
+    Category ids count from 1 in the order of `classes`. Polygons are written if the report has a place for their loss.
     """
     categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
     with (
@@ -33,7 +29,9 @@ def write_coco(images: Iterable[ExportedImage], out: Path, classes: list[str], r
         count = 0
         for image_id, image in enumerate(images, start=1):
             book(report, image)
-            _item(file, _image(image_id, image), first=image_id == 1)
+            height, width = image.original_hw or (None, None)
+            about = {"file_name": image.name, "width": width, "height": height, "sample_id": image.id}
+            _item(file, {"id": image_id, **about}, first=image_id == 1)
             for mask in image.masks:
                 count += 1
                 who = {"id": count, "image_id": image_id, "category_id": 1 + classes.index(class_of(mask.label))}
@@ -49,21 +47,15 @@ def _item(file: Any, item: dict, *, first: bool) -> None:
     file.write(("\n" if first else ",\n") + json.dumps(item))
 
 
-def _image(image_id: int, image: ExportedImage) -> dict[str, Any]:
-    height, width = image.original_hw or (None, None)
-    return {"id": image_id, "file_name": image.name, "width": width, "height": height, "sample_id": image.id}
-
-
 def _annotation(image: ExportedImage, mask: ExportedMask, report: Report) -> dict[str, Any]:
     kept = {"iscrowd": 0, "label_id": mask.label.id, **attributes(mask.label), "failure": mask.failure}
     if mask.failure is not None:
         height, width = image.original_hw or (0, 0)
-        scale = (width, height, width, height)
-        box = [share * side for share, side in zip(mask.label.bounding_box or [0] * 4, scale, strict=True)]
+        x, y, w, h = mask.label.bounding_box or [0] * 4
+        box = [x * width, y * height, w * width, h * height]
         return kept | {"bbox": box, "area": 0, "segmentation": {"size": [height, width], "counts": [height * width]}}
-    rows, columns = mask.mask.any(axis=1).nonzero()[0], mask.mask.any(axis=0).nonzero()[0]
-    x, y = mask.corner[0] + int(columns[0]), mask.corner[1] + int(rows[0])
-    box = [x, y, int(columns[-1] - columns[0]) + 1, int(rows[-1] - rows[0]) + 1]
+    x0, y0, x1, y1 = tight_region(mask.mask)
+    box = [mask.corner[0] + x0, mask.corner[1] + y0, x1 - x0, y1 - y0]
     if report.polygons is None:
         segmentation = rle.encode(mask.mask, corner=mask.corner, size=image.original_hw)
     else:

@@ -12,6 +12,7 @@ import numpy as np
 from fiftyone.core.collections import SampleCollection
 from PIL import Image
 
+from fiftyone_mobilesam.engine.item import Outcome
 from fiftyone_mobilesam.engine.report import Failure, Report
 from fiftyone_mobilesam.prompts import single_labels
 from mobilesam.errors import reason_of
@@ -23,14 +24,7 @@ UNNAMED = "object"
 
 @dataclass(frozen=True, eq=False)
 class ExportedMask:
-    """A label and its mask.
-
-    Attributes:
-        label: as it is in the dataset.
-        mask: (h, w) bool with at least one pixel; None if there is none.
-        corner: `(x0, y0)` of the mask in the image.
-        failure: why there is no mask.
-    """
+    """A label and its mask, (h, w) bool with at least one pixel, `corner` its (x0, y0) in the image; or the failure."""
 
     label: fo.Detection
     mask: np.ndarray | None = None
@@ -40,14 +34,9 @@ class ExportedMask:
 
 @dataclass(frozen=True, eq=False)
 class ExportedImage:
-    """A sample and its masks.
+    """A sample and its masks, one a label, in order.
 
-    Attributes:
-        id: of the sample.
-        filepath: of its image.
-        name: of the image, relative to the folder that holds all of them, with "/".
-        original_hw: size of the image, None if it cannot be read.
-        masks: one a label, in order.
+    Its `name` is relative to the folder that holds all images, with "/". `original_hw` is None if it cannot be read.
     """
 
     id: str
@@ -59,16 +48,17 @@ class ExportedImage:
 
 def exported_images(samples: SampleCollection, label_field: str) -> Iterator[ExportedImage]:
     """Yield the samples of a collection of images in order."""
-    folder = common_folder(samples)
+    folder = os.path.commonpath({os.path.dirname(path) for path in samples.values("filepath")} or {os.curdir})
     for sample in samples.select_fields([label_field, "metadata"]).iter_samples():
         try:
             original_hw, failure = image_size(sample.filepath), None
         except Exception as error:
-            original_hw, failure = _size_in_metadata(sample), reason_of(error)
-        labels = single_labels(sample[label_field])
+            size = sample.metadata and (sample.metadata.height, sample.metadata.width)
+            original_hw = size if size and all(size) else None
+            failure = reason_of(error)
         masks = [
             ExportedMask(label, failure=failure) if original_hw is None else exported_mask(label, original_hw)
-            for label in labels
+            for label in single_labels(sample[label_field])
         ]
         name = Path(os.path.relpath(sample.filepath, folder)).as_posix()
         yield ExportedImage(sample.id, sample.filepath, name, original_hw, masks)
@@ -97,15 +87,7 @@ def exported_mask(label: fo.Detection, original_hw: tuple[int, int]) -> Exported
 def book(report: Report, image: ExportedImage) -> None:
     """Count the labels of an image."""
     bad = [Failure(image.id, m.label.id, image.filepath, m.failure) for m in image.masks if m.failure is not None]
-    report.done += 1
-    report.masks += len(image.masks) - len(bad)
-    report.failed_prompts += len(bad)
-    report.add(bad, log=False)
-
-
-def common_folder(samples: SampleCollection) -> str:
-    """Return the folder that holds all images of a collection."""
-    return os.path.commonpath({os.path.dirname(path) for path in samples.values("filepath")} or {os.curdir})
+    report.book(Outcome(image.id, image, len(image.masks) - len(bad), bad), log=False)
 
 
 def class_of(label: fo.Detection) -> str:
@@ -131,8 +113,3 @@ def _pixels(box: list[float], original_hw: tuple[int, int]) -> tuple[int, int, i
     height, width = original_hw
     x, y, w, h = box
     return int(width * x), int(height * y), int(width * (x + w)), int(height * (y + h))
-
-
-def _size_in_metadata(sample: fo.Sample) -> tuple[int, int] | None:
-    size = sample.metadata and (sample.metadata.height, sample.metadata.width)
-    return size if size and all(size) else None

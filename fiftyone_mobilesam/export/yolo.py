@@ -14,16 +14,9 @@ CARD = "data.yaml"
 
 
 def write_yolo(images: Iterable[ExportedImage], out: Path, classes: list[str], report: Report) -> None:
-    """Write the folder, which appears at once or not at all. An earlier export there is replaced.
+    """Write the folder, which appears at once or not at all. An earlier export there is replaced, and nothing else.
 
-    Args:
-        images: with their masks.
-        out: the folder.
-        classes: numbers count from 0 in this order.
-        report: is told all.
-
-    Raises:
-        FileExistsError: `out` is there and not an earlier export.
+    Numbers of classes count from 0 in the order of `classes`.
     """
     if out.exists() and not (out / CARD).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"out must be a new folder or an earlier export, got {str(out)!r}. Name another.")
@@ -41,11 +34,9 @@ def write_yolo(images: Iterable[ExportedImage], out: Path, classes: list[str], r
                 path.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(os.path.abspath(image.filepath))
             text.write_text("".join(_lines(image, classes, report)), encoding="utf-8")
-        names = {number: name for number, name in enumerate(classes)}
-        card = {"path": str(out.absolute()), "train": "images", "val": "images", "names": names}
-        lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in card.items() if key != "names"]
-        lines += ["names:\n", *(f"  {i}: {json.dumps(name, ensure_ascii=False)}\n" for i, name in names.items())]
-        (unfinished / CARD).write_text("".join(lines), encoding="utf-8")
+        card = [f"path: {_quoted(str(out.absolute()))}\n", 'train: "images"\n', 'val: "images"\n', "names:\n"]
+        card += [f"  {number}: {_quoted(name)}\n" for number, name in enumerate(classes)]
+        (unfinished / CARD).write_text("".join(card), encoding="utf-8")
         if out.is_dir():
             shutil.rmtree(out)
         unfinished.rename(out)
@@ -61,6 +52,10 @@ def _free(name: PurePosixPath, stems: set[str]) -> PurePosixPath:
         name = name.with_stem(f"{stem}_{number}")
     stems.add(str(name.with_suffix("")))
     return name
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _lines(image: ExportedImage, classes: list[str], report: Report) -> Iterable[str]:

@@ -4,7 +4,7 @@ import base64
 import io
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from fiftyone_mobilesam.engine.item import Answer
 
@@ -18,16 +18,14 @@ LEAST = 48  # pixels of the image that are shown at least
 def draw_mask(
     pixels: np.ndarray, mask: np.ndarray | None, mask_box: list[float] | None, answer: Answer | None
 ) -> Image.Image:
-    """Draw a mask as an outline with a light fill, and its prompt as a box or points.
+    """Draw a mask as an outline with a light fill, and its prompt as a box or points, on (H, W, 3) uint8 RGB pixels.
 
-    Args:
-        pixels: (H, W, 3) uint8 RGB.
-        mask: (h, w) inside its box, or None.
-        mask_box: FiftyOne's relative `[x, y, width, height]` of the mask, or None.
-        answer: the prompt, or None.
+    The mask is inside its box, which is FiftyOne's relative `[x, y, width, height]`.
     """
-    hw = pixels.shape[:2]
-    own = None if mask is None or not mask_box else _pixel_corners(mask_box, hw)
+    hw, own = pixels.shape[:2], None
+    if mask is not None and mask_box:
+        x, y, w, h = mask_box
+        own = np.array([x, y, x + w, y + h]) * np.tile(hw[::-1], 2)
     boxes = [box for box in (own, answer and answer.around) if box is not None]
     x0, y0, x1, y1 = _window(boxes, hw)
     scale = min(CANVAS[0] / (x1 - x0), CANVAS[1] / (y1 - y0))
@@ -51,11 +49,6 @@ def as_data_uri(picture: Image.Image) -> str:
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
-
-
-def _pixel_corners(box: list[float], hw: tuple[int, int]) -> np.ndarray:
-    x, y, w, h = box
-    return np.array([x, y, x + w, y + h]) * [hw[1], hw[0], hw[1], hw[0]]
 
 
 def _window(boxes: list[np.ndarray], hw: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -82,10 +75,8 @@ def _paint_mask(picture: Image.Image, mask: np.ndarray, corners: list[float]) ->
     layer.paste(Image.fromarray((mask > 0).astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST), (left, top))
     picture.paste(MASK, mask=layer.point(lambda value: value // 4))
     for width, colour in ((7, (0, 0, 0)), (5, MASK)):  # a dark rim, so that the line is seen on any image
-        outline = np.asarray(layer.filter(ImageFilter.MaxFilter(width))) & ~np.asarray(
-            layer.filter(ImageFilter.MinFilter(3))
-        )
-        picture.paste(colour, mask=Image.fromarray(outline))
+        outside, inside = layer.filter(ImageFilter.MaxFilter(width)), layer.filter(ImageFilter.MinFilter(3))
+        picture.paste(colour, mask=ImageChops.subtract(outside, inside))
 
 
 def _draw_prompt(picture: Image.Image, answer: Answer, place: object) -> None:
@@ -98,6 +89,5 @@ def _draw_prompt(picture: Image.Image, answer: Answer, place: object) -> None:
     if prompt.point_coords is not None:
         for point, label in zip(prompt.point_coords, prompt.point_labels, strict=True):
             x, y = place(point)
-            draw.ellipse(
-                [x - 7, y - 7, x + 7, y + 7], fill=FOREGROUND if label == 1 else OTHER, outline="white", width=2
-            )
+            colour = FOREGROUND if label == 1 else OTHER
+            draw.ellipse([x - 7, y - 7, x + 7, y + 7], fill=colour, outline="white", width=2)

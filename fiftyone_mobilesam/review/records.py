@@ -17,16 +17,10 @@ class MaskRef:
 
 @dataclass(frozen=True, eq=False)
 class MaskUnderReview:
-    """A mask as it was read from the database.
+    """A mask as it was read from the database: the label's document, and its index in the list.
 
-    Attributes:
-        ref: where it is.
-        document: the label as stored.
-        index: its place in the list.
-        filepath: of the image or video.
-        frame_number: in a video, or None.
-        prompt: the label that was its prompt, or None if that was deleted or there was none.
-        prompt_field: where the prompt is, or None.
+    `frame_number` is None where the file is an image; `prompt` and `prompt_field` where the prompt was deleted, or
+    there was none.
     """
 
     ref: MaskRef

@@ -31,13 +31,8 @@ PADDING = 0.1
 def retry(review: Review, mask: MaskUnderReview, how: str, model: "MobileSAMModel | None" = None) -> Change:
     """Predict again and put the new mask, its box and scores in place of the old ones.
 
-    The prompt is the label that `prompt_id` names; if it is gone, the mask's own box.
-
-    Args:
-        review: where the mask is.
-        mask: from `Review.load`.
-        how: one of `RETRIES`.
-        model: the model. Default: the one that this process shares.
+    The prompt is the label that `prompt_id` names; if it is gone, the mask's own box. `how` is one of `RETRIES`; the
+    model is by default the one that this process shares.
 
     Raises:
         PromptError: there is no usable box or point, or no pixel of an object; the old mask stays.
@@ -53,7 +48,8 @@ def retry(review: Review, mask: MaskUnderReview, how: str, model: "MobileSAMMode
     original_hw = pixels.shape[:2]
     label, answer = mask.label, asked(mask, how, original_hw=original_hw)
     source = mask.prompt or label
-    is_own_prompt = source.id == label.id == label["prompt_id"]
+    prompt_id = mask.document.get("prompt_id")
+    is_own_prompt = source.id == label.id == prompt_id
     options = Options(
         prompt_field=mask.prompt_field or review.label_field,
         clip=how != "unclipped",
@@ -63,18 +59,13 @@ def retry(review: Review, mask: MaskUnderReview, how: str, model: "MobileSAMMode
     crop = _predict(model or shared_model(), pixels, answer.prompt, options, how, current=current)
     if not crop.mask.any():
         raise PromptError(NO_MASK)
-    prompt_id = label["prompt_id"] if label.has_field("prompt_id") else None
     fill(label, source, replace(answer, crop=crop), options, original_hw=original_hw)
     label["prompt_id"] = prompt_id
     return review.replace(mask, label)
 
 
 def read_pixels(mask: MaskUnderReview) -> np.ndarray:
-    """Return the image of a mask, (H, W, 3) uint8 RGB, the right way up. A late frame of a video takes a while.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
+    """Return the image of a mask, (H, W, 3) uint8 RGB, the right way up. A late frame of a video takes a while."""
     image = Reader().read(Item(key="", image=mask.filepath, frame_number=mask.frame_number))
     if image.pixels is None:
         raise ImageError(image.failure)
@@ -82,11 +73,7 @@ def read_pixels(mask: MaskUnderReview) -> np.ndarray:
 
 
 def asked(mask: MaskUnderReview, how: str | None = None, *, original_hw: tuple[int, int]) -> Answer:
-    """Return the prompt of a mask, changed as a way to try again asks.
-
-    Raises:
-        PromptError: its label cannot be a prompt.
-    """
+    """Return the prompt of a mask, changed as a way to try again asks."""
     answer = _asked(mask.prompt or mask.label, original_hw)
     if how not in ("centre", "padded"):
         return answer
@@ -112,21 +99,13 @@ def _asked(label: object, original_hw: tuple[int, int]) -> Answer:
 
 
 def _predict(
-    model: "MobileSAMModel",
-    pixels: np.ndarray,
-    prompt: Prompt,
-    options: Options,
-    how: str,
-    *,
-    current: float | None,
+    model: "MobileSAMModel", pixels: np.ndarray, prompt: Prompt, options: Options, how: str, *, current: float | None
 ) -> MaskCrop:
     [embedding] = model.predictor.encode_images([pixels])
     regions = [clip_region(prompt.box, options.clip, original_hw=pixels.shape[:2])]
 
-    def crops(multimask_output: bool | None) -> list[MaskCrop]:
-        return model.predictor.predict_batch(
-            [prompt], image=embedding, regions=regions, multimask_output=multimask_output
-        )[0]
+    def crops(multimask: bool | None) -> list[MaskCrop]:
+        return model.predictor.predict_batch([prompt], image=embedding, regions=regions, multimask_output=multimask)[0]
 
     if how != "candidate":
         return max(crops(None), key=lambda crop: crop.iou_prediction)

@@ -17,11 +17,9 @@ import fiftyone as fo
 import numpy as np
 from bson import ObjectId
 from fiftyone.core.collections import SampleCollection
-from pymongo import ReturnDocument
 
 from fiftyone_mobilesam import host
-from fiftyone_mobilesam.fields import FRAMES, label_fields
-from fiftyone_mobilesam.prompts import LIST_LABELS
+from fiftyone_mobilesam.fields import FRAMES, label_fields, labels_path
 from fiftyone_mobilesam.review.records import Change, Counts, MaskRef, MaskUnderReview
 from mobilesam import ConflictError, FieldError
 
@@ -94,7 +92,7 @@ class Review:
 
     def counts(self) -> Counts:
         """Count the masks in each state, as they are now."""
-        declared = self._declared()
+        declared = _declared(self.dataset, self.label_field)
         asked = {"total": fo.Count(f"{self.path}.id")}
         asked |= {"review": fo.CountValues(f"{self.path}.review")} if "review" in declared else {}
         asked |= {"failures": fo.Count(f"{self.path}.failure")} if "failure" in declared else {}
@@ -183,14 +181,8 @@ class Review:
 
     def _write(self, ref: MaskRef, condition: dict[str, Any], update: dict[str, Any], **kwargs: Any) -> None:
         update = {**update, "$set": {**update.get("$set", {}), "last_modified_at": datetime.now(timezone.utc)}}
-        written = self._documents.find_one_and_update(
-            {"_id": ObjectId(ref.doc_id), **condition},
-            update,
-            projection=["_id"],
-            return_document=ReturnDocument.AFTER,
-            **kwargs,
-        )
-        if written is None:
+        written = self._documents.update_one({"_id": ObjectId(ref.doc_id), **condition}, update, **kwargs)
+        if not written.matched_count:
             raise ConflictError("Nothing was written: this mask was changed or deleted meanwhile. Look at it again.")
         host.reload_documents(self.dataset, [ref.doc_id], frames=self.is_frames)
 
@@ -198,15 +190,13 @@ class Review:
         """Declare the attributes that are written, so that the App can filter by them."""
         missing = {"review": fo.StringField, "failure": fo.StringField, **dict.fromkeys(SIGNALS, fo.FloatField)}
         add = self.dataset.add_frame_field if self.is_frames else self.dataset.add_sample_field
-        for name in missing.keys() & set(names) - self._declared():
+        for name in missing.keys() & set(names) - _declared(self.dataset, self.label_field):
             add(f"{self._root}.{name}", missing[name])
-
-    def _declared(self) -> set[str]:
-        return _declared(self.dataset, self.label_field)
 
     def _columns(self, names: tuple[str, ...]) -> tuple[list[tuple[str, str, str]], dict[str, list]]:
         """Return the ids of all masks, and by name the values of their attributes, None where there are none."""
-        present = [name for name in names if name in self._declared()]
+        declared = _declared(self.dataset, self.label_field)
+        present = [name for name in names if name in declared]
         documents = ["id", "frames.id"] if self.is_frames else ["id"]
         found = self.samples.values([*documents, *(f"{self.path}.{name}" for name in ["id", *present])])
         sample_ids, nested = found[0], found[len(documents) :]
@@ -222,19 +212,18 @@ class Review:
         """Look for a label by its id in the prompt fields of the same sample or frame."""
         if not ObjectId.is_valid(prompt_id):
             return None, None
-        kinds = {name: self.dataset.get_field(name).document_type for name in label_fields(self.dataset)}
-        kinds = {name: kind for name, kind in kinds.items() if name.startswith(FRAMES) == self.is_frames}
-        wanted, places = {}, list(kinds)
-        for i, name in enumerate(places):
-            path, items = name.removeprefix(FRAMES), LIST_LABELS.get(kinds[name])
-            wanted[f"in{i}"] = _with_id(f"{path}.{items}", prompt_id) if items else f"${path}"
+        wanted = {}
+        for field in label_fields(self.dataset):
+            if field.startswith(FRAMES) == self.is_frames:
+                name, path = field.removeprefix(FRAMES), labels_path(self.dataset, field).removeprefix(FRAMES)
+                wanted[name] = f"${name}" if path == name else _with_id(path, prompt_id)
         found = self._project(ref, wanted) if wanted else None
-        for i, name in enumerate(places):
-            value = (found or {}).get(f"in{i}")
+        for name in wanted:
+            value = (found or {}).get(name)
             label = value[0] if isinstance(value, list) and value else value
             if label and str(label["_id"]) == prompt_id:
-                kind = getattr(fo, label["_cls"])
-                return name, kind.from_dict(label)
+                field = f"{FRAMES}{name}" if self.is_frames else name
+                return field, getattr(fo, label["_cls"]).from_dict(label)
         return None, None
 
     def _project(self, ref: MaskRef, wanted: dict[str, Any]) -> dict[str, Any] | None:

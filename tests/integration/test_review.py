@@ -198,6 +198,18 @@ def test_without_its_prompt_the_mask_is_its_own(model, prompted):
     assert prompted.values("masks.detections.prompt_id") == prompt_ids
 
 
+def test_a_mask_that_was_made_without_a_prompt_can_be_tried_again(model, make_dataset):
+    label = mask("a", predicted_iou=0.5)
+    label.bounding_box = ellipse_box(*LEFT)
+    dataset = make_dataset({"masks": fo.Detections(detections=[label])})
+    dataset.add_dynamic_sample_fields()
+    review = Review(dataset, "masks")
+    retry(review, by_name(review, "a"), "centre", model)
+    new = stored(dataset, "a")
+    assert iou(full_mask(new), ellipse_mask(*LEFT)) > 0.9
+    assert (new.id, new.has_field("prompt_id")) == (label.id, False)
+
+
 def test_a_retry_that_cannot_be_keeps_the_old_mask(model, make_dataset):
     label = mask("a", predicted_iou=0.5)
     label.bounding_box = [0.5, 0.5, 0, 0]
