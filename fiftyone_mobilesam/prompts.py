@@ -34,7 +34,7 @@ class LabelPrompt:
 
     def ask(self, original_hw: tuple[int, int]) -> Answer:
         """Check the prompt against the image it is for."""
-        return ask([self.plain], original_hw)[0]
+        return ask(self.plain, original_hw)
 
 
 def label_prompts(labels: dict[str, fo.Label | None], options: Options) -> list[LabelPrompt]:

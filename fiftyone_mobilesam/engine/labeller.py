@@ -24,13 +24,7 @@ PROMPTS_AT_ONCE = 64
 class Labeller:
     """A network, and what is made with it.
 
-    Args:
-        predictor: the network.
-        options: what is made of a prompt.
-        everything: keywords of `SamAutomaticMaskGenerator`, for images without prompts.
-
-    Raises:
-        TypeError, ValueError: wrong keywords in `everything`.
+    `everything` are keywords of `SamAutomaticMaskGenerator`, for images without prompts; wrong ones raise here.
     """
 
     def __init__(self, predictor: SamPredictor, options: MaskOptions, everything: dict[str, Any] | None = None):
@@ -47,13 +41,7 @@ class Labeller:
     def answers(
         self, pixels: np.ndarray, asked: Sequence[Answer], embedding: ImageEmbedding | None = None
     ) -> Iterator[Answer]:
-        """Yield one answer a prompt, in order.
-
-        Args:
-            pixels: (H, W, 3) uint8 RGB.
-            asked: from `ask`.
-            embedding: of the image, if it is encoded already.
-        """
+        """Yield one answer a prompt of an image (H, W, 3) uint8 RGB, in order; `embedding` if it is encoded already."""
         for start in range(0, len(asked), PROMPTS_AT_ONCE):
             some = asked[start : start + PROMPTS_AT_ONCE]
             usable = [answer for answer in some if answer.prompt is not None]
@@ -87,11 +75,7 @@ def load_predictor(
     *,
     verify: bool = True,
 ) -> tuple[SamPredictor, str]:
-    """Load the network with what makes it fast. See `fiftyone_mobilesam.load_model`.
-
-    Returns:
-        The predictor, and the precision as it was resolved, "fp32" or "bf16".
-    """
+    """Load the network with what makes it fast, see `load_model`; return it with the precision as it was resolved."""
     sam = load_model(weights, device=device, verify=verify)
     if verify:
         precision = usable_precision(sam, precision)

@@ -15,8 +15,7 @@ NO_FILE = "file_name must lead into the folder of the images, got another. Name 
 class Reader:
     """Reads images, frames of videos, and what lies anywhere fsspec reads. For one thread.
 
-    Args:
-        max_pixels: images of more are failures. Default: where Pillow suspects an attack.
+    Images of more than `max_pixels` are failures. Default: where Pillow suspects an attack.
     """
 
     def __init__(self, max_pixels: int | None = None):

@@ -38,36 +38,20 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """What every process of a run must know.
-
-    Attributes:
-        form: how outcomes are kept.
-        options: of the masks.
-        everything: see `Labeller`.
-        weights: file, or name of the bundled one.
-        precision: "fp32" or "bf16", resolved.
-        cache_dir: absolute folder for image embeddings, or None.
-        max_pixels: images of more are refused; None for Pillow's own limit.
-        verify: test the model on a known image first.
-    """
+    """What every process of a run must know."""
 
     form: Form
     options: MaskOptions = field(default_factory=MaskOptions)
-    everything: dict[str, Any] | None = None
-    weights: str = "mobile_sam.pt"
-    precision: str = "fp32"
-    cache_dir: str | None = None
-    max_pixels: int | None = None
-    verify: bool = True
+    everything: dict[str, Any] | None = None  # see `Labeller`
+    weights: str = "mobile_sam.pt"  # file, or name of the bundled one
+    precision: str = "fp32"  # or "bf16", resolved
+    cache_dir: str | None = None  # absolute folder for image embeddings
+    max_pixels: int | None = None  # images of more are refused; None for Pillow's own limit
+    verify: bool = True  # test the model on a known image first
 
 
 class Worker:
-    """What one process does: read ahead, label, keep the form. The model is loaded here.
-
-    Raises:
-        CheckpointError: the weights do not load, or the model fails its self-test.
-        JobError: the device does not compute in the precision that all workers were told, or not rightly.
-    """
+    """What one process does: read ahead, label, keep the form. The model is loaded here."""
 
     def __init__(self, settings: Settings, device: str | None = None):
         predictor, precision = load_predictor(
@@ -106,14 +90,9 @@ class Worker:
 def run(
     items: Iterator[Item], sink: Sink, settings: Settings, devices: Sequence[str | None], save: Callable[[], None]
 ) -> None:
-    """Label items until there are none left.
+    """Label items until there are none left, in one process a device; a single one is this process.
 
-    Args:
-        items: of a source, those that are pending.
-        sink: takes the outcomes.
-        settings: of the run.
-        devices: one a process; a single one is this process.
-        save: writes the books, now and then.
+    Now and then `save` writes the books.
     """
     if len(devices) == 1:
         outcomes = _here(items, settings, devices[0])
