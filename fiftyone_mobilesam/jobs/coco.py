@@ -103,7 +103,7 @@ def label_coco(
         source, sink = CocoSource(coco, images, name), CocoSink(journal, report)
         if journal.dropped:
             logger.warning("%s: %d broken lines, cut off by a kill, are done again", journal.path, journal.dropped)
-        items = source.pending(_to_do(source, sink, report), sink.known)
+        items = (sink.less_known(source.item(ordinal)) for ordinal in _to_do(source, sink, report))
         save = partial(write_report, report)
         done = report.up_to_date + report.failed
         bar = tqdm(total=report.total, initial=done, unit="image", disable=not progress)

@@ -42,7 +42,7 @@ def merge_coco(
         tempfile.TemporaryDirectory(dir=Path(out).parent) as folder,
         Journal(Path(folder) / "journal") as journal,
     ):
-        source, report = CocoSource(coco, None, ""), coco_report(coco, out)
+        source, report = CocoSource(coco), coco_report(coco, out)
         rows = ((ordinal, coco_row(coco, ordinal)) for ordinal in range(coco.images))
         wanted = {row["id"]: ordinal for ordinal, row in rows if row}
         for row in read_shards(shards):

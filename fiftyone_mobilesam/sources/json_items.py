@@ -15,19 +15,12 @@ _DECODER = json.JSONDecoder()
 
 
 class Item(NamedTuple):
-    """A piece of the object.
-
-    Attributes:
-        key: of the object.
-        kind: "value" for a whole value, "item" for one of a list, "start" and "end" for a list's brackets.
-        offset: first byte of `text` in the file.
-        text: JSON, as it stands in the file.
-    """
+    """A piece of the object."""
 
     key: str
-    kind: str
-    offset: int
-    text: bytes
+    kind: str  # "value" for a whole value, "item" for one of a list, "start" and "end" for a list's brackets
+    offset: int  # first byte of `text` in the file
+    text: bytes  # JSON, as it stands in the file
 
 
 def read_items(path: str | Path, lists: tuple[str, ...]) -> Iterator[Item]:

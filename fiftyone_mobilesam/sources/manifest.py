@@ -79,11 +79,7 @@ def write_coco_manifest(
 
 
 def check_samples(samples: "SampleCollection", options: "Options") -> None:
-    """Check that a manifest can be made of samples.
-
-    Raises:
-        FieldError: it cannot.
-    """
+    """Check that a manifest can be made of samples."""
     if not options.prompt_paths:
         raise FieldError("prompt_field must name the field of the prompts, got none. Pass prompt_field='detections'.")
     from fiftyone_mobilesam import host
@@ -110,14 +106,13 @@ def row_of_prompts(sample_id: str, filepath: str, prompts: "list[LabelPrompt]") 
 
 def coco_row(coco: CocoFile, ordinal: int) -> Row | None:
     """Return the row of an image, its path as in the file; None without a path or annotations."""
-    record, positions = coco.image(ordinal) or {}, coco.positions(ordinal)
+    record, annotations = coco.image(ordinal), list(map(coco.annotation, coco.positions(ordinal)))
     name = record.get("file_name")
-    if not len(positions) or not isinstance(name, str):
+    if not annotations or not isinstance(name, str):
         return None
-    annotations = [coco.annotation(position) for position in positions]
     size = [record.get("width"), record.get("height")]
     ids = [json.dumps(annotation.get("id")) for annotation in annotations]
-    return _row(json.dumps(record.get("id")), name, size, ids, [prompt_of(annotation) for annotation in annotations])
+    return _row(json.dumps(record.get("id")), name, size, ids, list(map(prompt_of, annotations)))
 
 
 def _relative(prompt: "LabelPrompt") -> PlainPrompt:
