@@ -85,7 +85,8 @@ def prompt_of(annotation: dict) -> PlainPrompt:
 
 
 def _box(box: Any) -> PlainPrompt:
-    x, y, width, height = _numbers(box, 4) or [math.nan] * 4
+    values = _numbers(box)
+    x, y, width, height = values if len(values) == 4 else [math.nan] * 4
     corners = [x, y, x + width, y + height]
     if not (all(map(math.isfinite, corners)) and width > 0 and height > 0):
         return {
@@ -96,8 +97,8 @@ def _box(box: Any) -> PlainPrompt:
 
 
 def _points(keypoints: Any) -> PlainPrompt:
-    values = _numbers(keypoints, None)
-    if values is None or len(values) % 3:
+    values = _numbers(keypoints)
+    if not values or len(values) % 3:
         return {
             "failure": f"keypoints must be [x, y, v, x, y, v, ...], got {keypoints!r:.200}. Correct or remove them."
         }
@@ -108,11 +109,9 @@ def _points(keypoints: Any) -> PlainPrompt:
     return {"points": points, "labels": [1] * len(points)}
 
 
-def _numbers(values: Any, count: int | None) -> list[float] | None:
-    """Return a list of numbers as floats, or None if it is something else or of another length."""
-    if not isinstance(values, list) or count not in (None, len(values)):
-        return None
+def _numbers(values: Any) -> list[float]:
+    """Return a list of numbers as floats, none if it is something else."""
     try:
-        return [float(value) for value in values]
+        return [float(value) for value in values] if isinstance(values, list) else []
     except (TypeError, ValueError, OverflowError):
-        return None
+        return []

@@ -26,9 +26,6 @@ class CocoFile:
         unknown_categories: number of annotations whose category is not in the file.
         duplicate_ids: number of annotations whose id an earlier one has.
         duplicate_image_ids: number of images whose id an earlier one has; annotations are the earlier one's.
-
-    Raises:
-        AnnotationError: not a COCO file with images and annotations.
     """
 
     def __init__(self, path: str | Path):
