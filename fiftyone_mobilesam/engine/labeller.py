@@ -4,13 +4,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fiftyone_mobilesam.engine.ask import NO_MASK
 from fiftyone_mobilesam.engine.item import Answer
-from fiftyone_mobilesam.options import MaskOptions
+from fiftyone_mobilesam.options import MaskOptions, Options
 from mobilesam import EmbeddingCache, ImageEmbedding, MaskCrop, SamAutomaticMaskGenerator, SamPredictor, load_model
 from mobilesam.fast.backend import resolve_precision
 from mobilesam.geometry import clip_region, tight_region
@@ -22,14 +21,12 @@ PROMPTS_AT_ONCE = 64
 
 
 class Labeller:
-    """A network, and what is made with it.
+    """A network, and what is made with it."""
 
-    `everything` are keywords of `SamAutomaticMaskGenerator`, for images without prompts; wrong ones raise here.
-    """
-
-    def __init__(self, predictor: SamPredictor, options: MaskOptions, everything: dict[str, Any] | None = None):
-        self.predictor, self.options = predictor, options
-        self.generator = None if everything is None else SamAutomaticMaskGenerator(predictor, **everything)
+    def __init__(self, predictor: SamPredictor, options: MaskOptions):
+        self.predictor, self.options, self.generator = predictor, options, None
+        if isinstance(options, Options) and not options.prompt_paths:  # here, as it raises on wrong options
+            self.generator = SamAutomaticMaskGenerator(predictor, **options.everything)
 
     def encode(self, images: Sequence[np.ndarray]) -> list[ImageEmbedding | Exception]:
         """Encode images in one pass; one by one if that fails, so that the failure has one owner."""

@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 from fiftyone_mobilesam.engine.item import Item, LoadedImage, Outcome, failed
 from fiftyone_mobilesam.engine.labeller import Labeller, load_predictor
@@ -42,10 +43,9 @@ class Settings:
 
     form: Form
     options: MaskOptions = field(default_factory=MaskOptions)
-    everything: dict[str, Any] | None = None  # see `Labeller`
     weights: str = "mobile_sam.pt"  # file, or name of the bundled one
     precision: str = "fp32"  # or "bf16", resolved
-    cache_dir: str | None = None  # absolute folder for image embeddings
+    cache_dir: str | Path | None = None  # folder for image embeddings
     max_pixels: int | None = None  # images of more are refused; None for Pillow's own limit
     verify: bool = True  # test the model on a known image first
 
@@ -62,7 +62,7 @@ class Worker:
                 f"precision must be one that {predictor.device} computes rightly, got {settings.precision!r}, which it "
                 'does not know or in which the self-test fails. Use precision="fp32".'
             )
-        self.labeller = Labeller(predictor, settings.options, settings.everything)
+        self.labeller = Labeller(predictor, settings.options)
         self.form, self.reader, self.thread = settings.form, Reader(settings.max_pixels), ThreadPoolExecutor(1)
 
     def start(self, item: Item) -> tuple[Item, Future]:

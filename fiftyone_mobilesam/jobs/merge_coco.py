@@ -15,12 +15,7 @@ from fiftyone_mobilesam.sources.manifest import coco_row
 
 
 def merge_coco(
-    annotations: str | Path,
-    shards: str | Path,
-    out: str | Path,
-    *,
-    segmentation: str = "rle",
-    box: str | None = None,
+    annotations: str | Path, shards: str | Path, out: str | Path, *, segmentation: str = "rle", box: str | None = None
 ) -> Report:
     """Write the COCO file that `label_coco` would have written, from the shards of a run.
 

@@ -26,10 +26,6 @@ class CocoSink:
     journal: Journal
     report: Report
 
-    def is_pending(self, item: CocoItem) -> bool:
-        """Whether an image has prompts whose records are missing or were made from something else."""
-        return bool(item.prompts) and self.journal.fingerprint(item.key) != item.fingerprint
-
     def less_known(self, item: CocoItem) -> CocoItem:
         """Return an image with those of its prompts that have no record yet."""
         known = {entry.key for entry in self.journal.entries(item.key)}
