@@ -18,11 +18,9 @@ OUT_OF_DISK_SPACE = 14031
 
 
 def patiently(call: Callable[[], T], *, wait: float) -> T:
-    """Return what a call gives that may be repeated, trying again while the database is away.
+    """Return what a call gives, trying again for `wait` seconds while the database is away.
 
-    Args:
-        call: reads or writes the database; doing it twice must be as good as once.
-        wait: seconds after which it is given up.
+    The call reads or writes the database; doing it twice must be as good as once.
 
     Raises:
         JobError: the database stayed away, or its disk is full.

@@ -24,15 +24,10 @@ ACCEPTED = {
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What `apply_model` was called on.
-
-    Attributes:
-        samples: the dataset or view.
-        label_field: where the masks go.
-    """
+    """What `apply_model` was called on."""
 
     samples: SampleCollection
-    label_field: Any
+    label_field: Any  # where the masks go
 
     @classmethod
     def find(cls) -> "Target | None":
@@ -46,11 +41,7 @@ class Target:
         return self.samples.media_type == fo.core.media.VIDEO
 
     def check(self, options: Options) -> None:
-        """Check every field that the run reads and writes.
-
-        Raises:
-            FieldError: saying what was expected, what came and what to do.
-        """
+        """Check every field that the run reads and writes; a FieldError says what was expected and what to do."""
         for name, path in options.prompt_paths.items():
             self._check_prompt_field(name, path)
         self._check_label_field(options)
@@ -90,21 +81,15 @@ class Target:
             dataset.add_dynamic_sample_fields(fields=name)
 
     def _check_prompt_field(self, name: str, path: str) -> None:
-        accepted = ACCEPTED[name]
-        kind = _label_type(self.samples, path)
+        accepted, kind, wrong = ACCEPTED[name], _label_type(self.samples, path), None
         if kind is None:
-            raise FieldError(
-                f"{name} must be a field of labels, got {path!r}, which has none. {self._suggest(accepted)}"
-            )
-        if kind not in accepted:
-            names = ", ".join(label.__name__ for label in accepted)
-            raise FieldError(
-                f"{name} must be a field of {names}, got {path!r} of {kind.__name__}. {self._suggest(accepted)}"
-            )
-        if self.is_video and not path.startswith(FRAMES):
-            raise FieldError(
-                f"{name} must be a frame field, got {path!r} on a video dataset. {self._suggest(accepted)}"
-            )
+            wrong = f"a field of labels, got {path!r}, which has none"
+        elif kind not in accepted:
+            wrong = f"a field of {', '.join(label.__name__ for label in accepted)}, got {path!r} of {kind.__name__}"
+        elif self.is_video and not path.startswith(FRAMES):
+            wrong = f"a frame field, got {path!r} on a video dataset"
+        if wrong is not None:
+            raise FieldError(f"{name} must be {wrong}. {self._suggest(accepted)}")
 
     def _check_label_field(self, options: Options) -> None:
         field, prompts = self.label_field, [path.removeprefix(FRAMES) for path in options.prompt_paths.values()]
@@ -128,8 +113,8 @@ class Target:
                 f"label_field must not be a prompt field, got {field!r} for both, which would overwrite the prompts. "
                 f"Pass in_place=True to add masks to them, or another label_field such as {name + '_masks'!r}."
             )
-        kind = _label_type(self.samples, FRAMES + name if self.is_video else name)
-        exists = self.samples.get_field(FRAMES + name if self.is_video else name) is not None
+        path = FRAMES + name if self.is_video else name
+        kind, exists = _label_type(self.samples, path), self.samples.get_field(path) is not None
         if exists and kind is not fo.Detections:
             raise FieldError(
                 f"label_field must be new or a field of Detections, got {field!r} of another type. Use another name."
@@ -159,10 +144,10 @@ class Target:
         return "stability_score" in written and "prompt_id" not in written
 
     def _suggest(self, accepted: tuple) -> str:
-        fields = label_fields(self.samples, accepted)
-        if fields:
-            return f"Fields that fit: {', '.join(fields)}."
-        return "No field of this dataset fits: add boxes or keypoints first."
+        fields = ", ".join(label_fields(self.samples, accepted))
+        return (
+            f"Fields that fit: {fields}." if fields else "No field of this dataset fits: add boxes or keypoints first."
+        )
 
 
 def label_fields(samples: SampleCollection, accepted: tuple = PROMPT_LABELS) -> list[str]:
@@ -178,11 +163,5 @@ def labels_path(samples: SampleCollection, field: str) -> str:
     return field if attribute is None else f"{field}.{attribute}"
 
 
-def prompt_id_of(label: fo.Label) -> str | None:
-    """Return the id of a label's prompt, None if it was not made from one."""
-    return label["prompt_id"] if label.has_field("prompt_id") else None
-
-
 def _label_type(samples: SampleCollection, path: str) -> type | None:
-    field = samples.get_field(path)
-    return getattr(field, "document_type", None)
+    return getattr(samples.get_field(path), "document_type", None)

@@ -27,22 +27,15 @@ Prompts = dict[str, dict | None]
 
 @dataclass(frozen=True)
 class Stays:
-    """What stays of a document's labels, whatever is made.
+    """What stays of a document's labels, whatever is made."""
 
-    Attributes:
-        labels: by prompt id, the labels of prompts that need no mask.
-        before, after: labels of no prompt here, which stand before and after those of the prompts.
-        hidden: what the prompts were made from that a view hides, see `made_from`.
-    """
+    labels: dict[str, dict] = field(default_factory=dict)  # by prompt id, those of prompts that need no mask
+    before: Sequence[dict] = ()  # labels of no prompt here, which stand before those of the prompts
+    after: Sequence[dict] = ()  # the same, behind them
+    hidden: dict[str, str] = field(default_factory=dict)  # what prompts that a view hides were made from: `made_from`
 
-    labels: dict[str, dict] = field(default_factory=dict)
-    before: Sequence[dict] = ()
-    after: Sequence[dict] = ()
-    hidden: dict[str, str] = field(default_factory=dict)
-
-    def written(self, made: Iterable[dict], prompt_ids: Iterable[str] | None = None) -> list[dict]:
+    def written(self, made: list[dict], prompt_ids: Iterable[str] = ()) -> list[dict]:
         """Return the labels to write: those that stay and those that were made, in the order of the prompts."""
-        made = list(made)
         if self.labels:  # what stays and what was made take turns
             by_prompt = {label["prompt_id"]: label for label in made} | self.labels
             made = [by_prompt[prompt_id] for prompt_id in prompt_ids]

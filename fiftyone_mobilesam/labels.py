@@ -11,7 +11,7 @@ from fiftyone_mobilesam.engine.item import Answer, Item
 from fiftyone_mobilesam.engine.report import Failure
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt
-from mobilesam import MaskCrop, Results
+from mobilesam import Results
 from mobilesam.geometry import Region, snap_outward, tight_region
 
 # What this project adds to a label, and the field type each is declared with.
@@ -33,22 +33,17 @@ def labels_of(
 ) -> list[fo.Detection]:
     """Make or fill one label a prompt, in order.
 
-    Args:
-        prompts: of a sample.
-        answers: what became of each.
-        options: of the run.
-        original_hw: size of the image.
-        run: key of a run that marks its labels with it, so that they can be found, shown and undone. What it fills in
-            place keeps the box it had before in `prompt_box`.
+    `run` is the key of a run that marks its labels with it, so that they can be found, shown and undone. What it fills
+    in place keeps the box it had before in `prompt_box`.
     """
     detections = []
     for prompt, answer in zip(prompts, answers, strict=True):
-        box = getattr(prompt.label, "bounding_box", None)
+        detection = prompt.label
+        box = getattr(detection, "bounding_box", None)
         if options.in_place:
-            detection = prompt.label
-            fill(detection, prompt.label, answer, options, original_hw=original_hw)
+            fill(detection, detection, answer, options, original_hw=original_hw)
         else:
-            detection = new_detection(prompt.label, answer, options, original_hw=original_hw)
+            detection = new_detection(detection, answer, options, original_hw=original_hw)
         if run is not None:
             detection["run"] = run
             if options.in_place:
@@ -60,13 +55,7 @@ def labels_of(
 def new_detection(source: fo.Label, answer: Answer, options: Options, *, original_hw: tuple[int, int]) -> fo.Detection:
     """Make the output label of one prompt.
 
-    Label, tags, index, instance, confidence and all attributes come from the prompt's label; `prompt_id` is its id.
-
-    Args:
-        source: the prompt's label.
-        answer: what became of it.
-        options: of the run.
-        original_hw: size of the image.
+    Label, tags, index, instance, confidence and all attributes are those of the prompt's label; `prompt_id` is its id.
     """
     detection = fo.Detection(
         label=source.label,
@@ -85,16 +74,21 @@ def failures_of(item: Item, made: Iterable[fo.Detection]) -> list[Failure]:
     return [item.failure(why, prompt_id) for why, prompt_id in named if why is not None]
 
 
-def found_detection(crop: MaskCrop, *, original_hw: tuple[int, int], run: str | None = None) -> fo.Detection:
-    """Make the label of a mask that no prompt asked for. Its confidence is its predicted IoU, 1 at most."""
-    return fo.Detection(
-        mask=crop.mask,
-        bounding_box=relative_box(crop.region, original_hw=original_hw),
-        confidence=min(1.0, crop.iou_prediction),
-        predicted_iou=crop.iou_prediction,
-        stability_score=crop.stability_score,
-        **({} if run is None else {"run": run}),
-    )
+def found_detections(
+    answers: Iterable[Answer], *, original_hw: tuple[int, int], run: str | None = None
+) -> list[fo.Detection]:
+    """Make the labels of masks that no prompt asked for. Their confidence is their predicted IoU, 1 at most."""
+    return [
+        fo.Detection(
+            mask=answer.crop.mask,
+            bounding_box=relative_box(answer.crop.region, original_hw=original_hw),
+            confidence=min(1.0, answer.crop.iou_prediction),
+            predicted_iou=answer.crop.iou_prediction,
+            stability_score=answer.crop.stability_score,
+            **({} if run is None else {"run": run}),
+        )
+        for answer in answers
+    ]
 
 
 def detections_of(result: Results) -> fo.Detections:
@@ -133,7 +127,8 @@ def fill(
     region, mask = crop.region, crop.mask
     if options.box_is_prompt and answer.prompt.box is not None:
         region = snap_outward(answer.prompt.box, original_hw=original_hw)
-        mask = _on_canvas(crop, region)
+        (x0, y0, x1, y1), (left, top, right, bottom) = region, crop.region
+        mask = np.pad(mask, ((top - y0, y1 - bottom), (left - x0, x1 - right)))
     detection.mask, detection.mask_path = mask, None
     detection.bounding_box = relative_box(region, original_hw=original_hw)
     if options.confidence == "predicted_iou":
@@ -160,15 +155,6 @@ def _relative_span(start: int, stop: int, size: int) -> tuple[float, float]:
     while int(size * (offset + extent)) < stop:
         extent = math.nextafter(extent, math.inf)
     return offset, extent
-
-
-def _on_canvas(crop: MaskCrop, region: Region) -> np.ndarray:
-    """Return the mask on the canvas of a region that holds it."""
-    x0, y0, x1, y1 = region
-    canvas = np.zeros((y1 - y0, x1 - x0), dtype=bool)
-    left, top, right, bottom = crop.region
-    canvas[top - y0 : bottom - y0, left - x0 : right - x0] = crop.mask
-    return canvas
 
 
 def _failed_box(source: fo.Label, answer: Answer, original_hw: tuple[int, int]) -> list[float]:

@@ -49,19 +49,11 @@ def load_model(
 
 
 def shared_model(
-    device: str | None = None,
-    precision: str = "fp32",
-    *,
-    run: str | None = None,
-    stop: threading.Event | None = None,
+    device: str | None = None, precision: str = "fp32", *, run: str | None = None, stop: threading.Event | None = None
 ) -> MobileSAMModel:
     """Return a model for one run on the network that all runs of this process share, batch by batch in turn.
 
     The network is loaded at the first call, then kept until `release_models`.
-
-    Args:
-        device, precision: as in `load_model`.
-        run, stop: see `MobileSAMModel`.
     """
     with _loading:
         if (device, precision) not in _predictors:

@@ -30,12 +30,7 @@ class MaskOptions:
 
     @classmethod
     def parse(cls, defaults: "MaskOptions | None" = None, **options: Any) -> Any:
-        """Return `defaults` with some options replaced.
-
-        Raises:
-            TypeError: an option that does not exist.
-            ValueError: an option with a wrong value.
-        """
+        """Return `defaults` with some options replaced."""
         known = [field.name for field in fields(cls)]
         if unknown := sorted(options.keys() - set(known)):
             raise TypeError(f"Options must be among {', '.join(known)}, got {', '.join(unknown)}. Check the spelling.")
@@ -110,28 +105,18 @@ class Options(MaskOptions):
 def box_is_prompt(box: str | None, *, filled: bool) -> bool:
     """Return whether the output's bounding box is the prompt's: by default where a label is filled that has one.
 
-    Args:
-        box: the option.
-        filled: whether labels are filled, in place or in a COCO file, rather than made.
+    Labels are `filled` in place or in a COCO file, else made.
     """
     return filled if box is None else box == "prompt"
 
 
 def check_choice(name: str, value: Any, choices: tuple) -> None:
-    """Check an option that is one of a few values.
-
-    Raises:
-        ValueError: it is another.
-    """
+    """Check an option that is one of a few values."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
 
 
-def check_count(name: str, value: Any, *, least: int = 1) -> None:
-    """Check an option that is a whole number.
-
-    Raises:
-        ValueError: it is something else, or too small.
-    """
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}.")
+def check_count(name: str, value: Any) -> None:
+    """Check an option that is a whole number."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number, 1 or more, got {value!r}.")

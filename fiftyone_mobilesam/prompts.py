@@ -22,30 +22,20 @@ VISIBILITY_ATTRIBUTES = ("visible", "visibility")
 
 @dataclass(frozen=True, eq=False)
 class LabelPrompt:
-    """A label and what it asks for.
+    """A label and what it asks for."""
 
-    Attributes:
-        label: the box label, or the keypoint where there is no box.
-        plain: the prompt, in fractions of the image's sides.
-    """
-
-    label: fo.Label
-    plain: PlainPrompt
+    label: fo.Label  # of the box, or the keypoint where there is no box
+    plain: PlainPrompt  # in fractions of the image's sides
 
     def ask(self, original_hw: tuple[int, int]) -> Answer:
         """Check the prompt against the image it is for."""
-        return ask([self.plain], original_hw)[0]
+        return ask(self.plain, original_hw)
 
 
 def label_prompts(labels: dict[str, fo.Label | None], options: Options) -> list[LabelPrompt]:
-    """Turn the labels in a sample's prompt fields into prompts.
+    """Turn the labels in a sample's prompt fields, by option name (`prompt_field`, ...), into prompts.
 
-    Args:
-        labels: by option name (`prompt_field`, ...), the value of that field, or None.
-        options: of the run.
-
-    Returns:
-        One prompt a label of `prompt_field`; of two fields, one a box, then one a keypoint that no box claimed.
+    One prompt a label of `prompt_field`; of two fields, one a box, then one a keypoint that no box claimed.
     """
     singles = {name: single_labels(value) for name, value in labels.items()}
     pairs = (
@@ -75,21 +65,21 @@ def match(boxes: Sequence[fo.Label], points: Sequence[fo.Label]) -> list[tuple[f
     for position, box in enumerate(boxes):
         same = next((i for i, label in unclaimed.items() if _same_object(box, label)), None)
         # A label that says which object it is of is never paired by where it stands.
-        if same is None and by_position and position in unclaimed and not _identity(box):
-            same = position if not _identity(unclaimed[position]) else None
+        if same is None and by_position and position in unclaimed and not _is_named(box):
+            same = position if not _is_named(unclaimed[position]) else None
         pairs.append((box, None if same is None else unclaimed.pop(same)))
     return pairs + [(None, label) for label in unclaimed.values()]
 
 
-def _identity(label: fo.Label) -> dict[str, object]:
-    values = {"instance": label.instance_id, "index": label.index}
-    return {name: value for name, value in values.items() if value is not None}
+def _is_named(label: fo.Label) -> bool:
+    return label.instance_id is not None or label.index is not None
 
 
 def _same_object(a: fo.Label, b: fo.Label) -> bool:
-    first, second = _identity(a), _identity(b)
-    shared = [name for name in first if name in second]
-    return bool(shared) and first[shared[0]] == second[shared[0]]
+    for one, other in ((a.instance_id, b.instance_id), (a.index, b.index)):
+        if one is not None and other is not None:
+            return one == other
+    return False
 
 
 def _plain(box_label: fo.Label | None, point_label: fo.Label | None, options: Options) -> PlainPrompt:
@@ -100,7 +90,10 @@ def _plain(box_label: fo.Label | None, point_label: fo.Label | None, options: Op
         if point_label is not None:
             plain |= _points(point_label, options)
             if box_label is None and 1 not in plain["labels"]:
-                plain["failure"] = _no_foreground(point_label)
+                plain["failure"] = (
+                    f"A keypoint prompt must have a foreground point, got {len(point_label.points or [])} points of "
+                    "which none is in the image, visible, confident and foreground. Add one, or delete the keypoint."
+                )
     except PromptError as error:
         plain["failure"] = str(error)
     return plain
@@ -156,10 +149,3 @@ def _per_point(label: fo.Keypoint, names: Sequence[str]) -> np.ndarray | None:
             )
         return values
     return None
-
-
-def _no_foreground(label: fo.Keypoint) -> str:
-    return (
-        f"A keypoint prompt must have a foreground point, got {len(label.points or [])} points of which none is "
-        "in the image, visible, confident and foreground. Add one, or delete the keypoint."
-    )

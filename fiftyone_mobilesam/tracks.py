@@ -1,6 +1,6 @@
 """Tracks: labels in some images of a sequence, carried on to those that follow."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import fiftyone as fo
 import numpy as np
@@ -14,37 +14,17 @@ from fiftyone_mobilesam.prompts import label_prompts
 from mobilesam import ImageEmbedding, MaskCrop, SamPredictor
 from mobilesam.propagation import Drift, continue_tracks, start_tracks
 
+Ended = tuple[str, int, str]  # id of the sample or frame, index of the track, why it ended there
+
 
 @dataclass
 class Track:
-    """An object on its way.
+    """An object on its way."""
 
-    Attributes:
-        label: the prompt's that it started with.
-        crop: its mask in the image before.
-        index: number of the track in its video or sequence.
-        instance: shared by all labels of the track.
-    """
-
-    label: fo.Label
-    crop: MaskCrop
-    index: int
-    instance: fo.Instance
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """What became of the tracks in one image.
-
-    Attributes:
-        detections: a label a track, then one a prompt that has no mask.
-        began: number of tracks that began.
-        ended: `(id of the sample or frame, index of the track, why it ended there)`.
-    """
-
-    detections: list[fo.Detection] = field(default_factory=list)
-    began: int = 0
-    ended: list[tuple[str, int, str]] = field(default_factory=list)
+    label: fo.Label  # the prompt's that it started with
+    crop: MaskCrop  # its mask in the image before
+    index: int  # number of the track in its video or sequence
+    instance: fo.Instance  # shared by all labels of the track
 
 
 class Tracker:
@@ -64,34 +44,34 @@ class Tracker:
         self.next_index = 0
         self.original_hw: tuple[int, int] | None = None
 
-    def step(self, image_id: str, prompts: fo.Label | None, pixels: np.ndarray) -> Step:
-        """Return the labels of the next image.
+    def step(
+        self, image_id: str, prompts: fo.Label | None, pixels: np.ndarray
+    ) -> tuple[list[fo.Detection], int, list[Ended]]:
+        """Carry the tracks on to the next image that could be read, (H, W, 3) uint8 RGB.
 
-        Args:
-            image_id: of the sample or frame.
-            prompts: in this image, or None.
-            pixels: (H, W, 3) uint8 RGB. After an image that could not be read, tracks go on in the one after.
+        Returns:
+            A label a track, then one a prompt that has no mask; the number of tracks that began; those that ended.
         """
         original_hw = pixels.shape[:2]
-        step = Step(ended=self._end_at_another_size(image_id, original_hw))
+        ended = self._end_at_another_size(image_id, original_hw)
         asked = [(p.label, p.ask(original_hw)) for p in label_prompts({"prompt_field": prompts}, self.options)]
         if not self.tracks and not asked:
-            return step
+            return [], 0, ended
         [embedding] = self.predictor.encode_images([pixels])
         started = self._start(asked, embedding)
         corrected = {_identity(label) for label, answer in started if answer.failure is None} - {None}
-        step.ended.extend(self._continue(image_id, embedding, corrected))
+        ended += self._continue(image_id, embedding, corrected)
         began = [self._track(image_id, label, answer.crop) for label, answer in started if answer.failure is None]
         self.tracks += [track for track, _ in began]
-        step.detections.extend(self._label(track, original_hw) for track in self.tracks)
-        step.detections.extend(
+        detections = [self._label(track, original_hw) for track in self.tracks]
+        detections += [
             new_detection(label, replace(answer, crop=None), self.options, original_hw=original_hw)
             for label, answer in started
             if answer.failure is not None
-        )
-        return replace(step, began=sum(is_new for _, is_new in began))
+        ]
+        return detections, sum(is_new for _, is_new in began), ended
 
-    def _end_at_another_size(self, image_id: str, original_hw: tuple[int, int]) -> list[tuple[str, int, str]]:
+    def _end_at_another_size(self, image_id: str, original_hw: tuple[int, int]) -> list[Ended]:
         ended = []
         if self.tracks and original_hw != self.original_hw:
             (height, width), (old_height, old_width) = original_hw, self.original_hw
@@ -109,7 +89,7 @@ class Tracker:
         without = [(label, answer) for label, answer in asked if answer.prompt is None]
         return without + found
 
-    def _continue(self, image_id: str, image: ImageEmbedding, corrected: set) -> list[tuple[str, int, str]]:
+    def _continue(self, image_id: str, image: ImageEmbedding, corrected: set) -> list[Ended]:
         """Carry all tracks on, less those that have a new mask in this image; return those that ended."""
         tracks = [track for track in self.tracks if _identity(track.label) not in corrected]
         steps = continue_tracks(self.predictor, [track.crop for track in tracks], image, self.drift) if tracks else []

@@ -16,10 +16,10 @@ from fiftyone_mobilesam.engine.reader import Reader
 from fiftyone_mobilesam.engine.report import Report, RunStopped
 from fiftyone_mobilesam.fields import FRAMES, Target
 from fiftyone_mobilesam.keep import what_stays
-from fiftyone_mobilesam.labels import failures_of, found_detection, labels_of
+from fiftyone_mobilesam.labels import failures_of, found_detections, labels_of
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts
-from mobilesam import ImageEmbedding, ImageError, PromptError, SamPredictor
+from mobilesam import ImageError, PromptError, SamPredictor
 from mobilesam.errors import reason_of
 from mobilesam.images import to_rgb
 
@@ -71,44 +71,20 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         self.last_run = Report()
         self.run, self.stop, self.turn = run, stop or threading.Event(), turn or nullcontext()
         self._options = self.config
-        self._preprocess = True
         self._target: Target | None = None
 
     # ---- what FiftyOne asks of a model -----------------------------------------------------------------------------
 
-    @property
-    def media_type(self) -> str:
-        """Images; FiftyOne feeds the frames of a video one by one."""
-        return "image"
-
-    @property
-    def ragged_batches(self) -> bool:
-        """False: images of different sizes come as a list, so batches are allowed."""
-        return False
-
-    @property
-    def has_collate_fn(self) -> bool:
-        """True: see `collate_fn`."""
-        return True
+    media_type = "image"  # FiftyOne feeds the frames of a video one by one
+    ragged_batches = False  # images of different sizes come as a list, so batches are allowed
+    has_collate_fn = True  # see `collate_fn`
+    transforms = None  # workers only read, the model resizes
+    preprocess = True  # images come as arrays, or (False) from our own loader; both are understood at any time
 
     @staticmethod
     def collate_fn(batch: list[LoadedImage]) -> list[LoadedImage]:
         """Keep a batch a list: images have different sizes."""
         return batch
-
-    @property
-    def transforms(self) -> None:
-        """None: workers only read, the model resizes."""
-        return None
-
-    @property
-    def preprocess(self) -> bool:
-        """Whether images come as arrays (True) or from our own loader (False). Both are understood at any time."""
-        return self._preprocess
-
-    @preprocess.setter
-    def preprocess(self, value: bool) -> None:
-        self._preprocess = value
 
     @property
     def using_gpu(self) -> bool:
@@ -140,7 +116,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
             self.last_run.into = self._target.label_field
         self._check_merge()
         if not self._options.prompt_paths:
-            self._labeller()  # fails on wrong options
+            Labeller(self.predictor, self._options)  # fails on wrong options
             logger.info("There is no prompt field: segmenting everything")
         return self
 
@@ -153,8 +129,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         self.last_run.end(cause)
         if cause is not error:
             raise cause from None
-        log = logger.info if self.last_run.ok else logger.warning
-        log("%s", self.last_run.tick())
+        (logger.info if self.last_run.ok else logger.warning)("%s", self.last_run.tick())
 
     # ---- prediction ------------------------------------------------------------------------------------------------
 
@@ -195,7 +170,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
     def _predict(self, imgs: Sequence[Any], samples: list[Any]) -> list[fo.Label | None]:
         """Read all, encode in one pass what has prompts, then answer image by image."""
         read = [self._read(img, sample) for img, sample in zip(imgs, samples, strict=True)]
-        labeller = self._labeller()
+        labeller = Labeller(self.predictor, self._options)
         needed = [i for i, (image, _, asked) in enumerate(read) if any(a.prompt is not None for a in asked)]
         embeddings = dict(zip(needed, labeller.encode([read[i][0].pixels for i in needed]), strict=True))
         return [
@@ -216,22 +191,22 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
             return LoadedImage(None, reason_of(error)), [], []
 
     def _label(
-        self,
-        sample: Any,
-        image: LoadedImage,
-        prompts: list[LabelPrompt],
-        asked: list[Answer],
-        labeller: Labeller,
-        embedding: ImageEmbedding | Exception | None,
+        self, sample: Any, image: LoadedImage, prompts: list, asked: list[Answer], labeller: Labeller, embedding: Any
     ) -> fo.Label | None:
         """Answer, make the output label and book the sample."""
-        item = Item(key=sample.id, image=_filepath(sample))
+        path = getattr(sample, "filepath", None)  # a frame that is fed from its video has none of its own
+        item = Item(key=sample.id, image=path or f"frame {getattr(sample, 'frame_number', '?')}")
         try:
             if image.pixels is None:
                 raise ImageError(image.failure)
             if isinstance(embedding, Exception):
                 raise embedding
-            label, made = self._made(sample, image, prompts, asked, labeller, embedding)
+            of_image = {"original_hw": image.pixels.shape[:2], "run": self.run}
+            if self._options.prompt_paths:
+                made = labels_of(prompts, labeller.answers(image.pixels, asked, embedding), self._options, **of_image)
+            else:
+                made = found_detections(labeller.everything(image.pixels), **of_image)
+            label = self._joined(sample, prompts, made)
         except Exception as error:
             self._book(failed(item, reason_of(error)), error)
             return None
@@ -240,30 +215,18 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         self._book(Outcome(item.key, label, len(made) - len(failures), failures, empty=not made))
         return label
 
-    def _made(
-        self, sample: Any, image: LoadedImage, prompts: Any, asked: Any, labeller: Labeller, embedding: Any
-    ) -> tuple[fo.Label, list[fo.Detection]]:
-        """Return the label of a sample, and those of its labels that this run has made."""
-        options, original_hw = self._options, image.pixels.shape[:2]
-        if not options.prompt_paths:
-            answers = labeller.everything(image.pixels)
-            made = [found_detection(answer.crop, original_hw=original_hw, run=self.run) for answer in answers]
-            return fo.Detections(detections=made), made
-        answers = labeller.answers(image.pixels, asked, embedding)
-        made = labels_of(prompts, answers, options, original_hw=original_hw, run=self.run)
-        if options.in_place:
-            return sample[options.prompt_field.removeprefix(FRAMES)], made
+    def _joined(self, sample: Any, prompts: list[LabelPrompt], made: list[fo.Detection]) -> fo.Label:
+        """Return what was made as the label of a sample, with what stays of the labels that it has."""
+        options = self._options
+        if options.in_place and options.prompt_paths:
+            return sample[options.prompt_field.removeprefix(FRAMES)]
         if not options.merge:
-            return fo.Detections(detections=made), made
+            return fo.Detections(detections=made)
         ids = [{"_id": prompt.label.id} for prompt in prompts]
         stored = self._target.stored(sample.id)
         stays = what_stays(stored, {"": {"detections": ids}}, same_settings=False, hidden=None)
         before, after = ([fo.Detection.from_dict(label) for label in some] for some in (stays.before, stays.after))
-        return fo.Detections(detections=[*before, *made, *after]), made
-
-    def _labeller(self) -> Labeller:
-        everything = None if self._options.prompt_paths else self._options.everything
-        return Labeller(self.predictor, self._options, everything)
+        return fo.Detections(detections=[*before, *made, *after])
 
     def _check_merge(self) -> None:
         if self._options.merge and self._target is None:
@@ -277,8 +240,3 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         self.last_run.book(outcome, log=False)  # the summary tells of them
         if self._options.on_error == "raise" and outcome.failures:
             raise RunStopped(error or PromptError(str(outcome.failures[0])))
-
-
-def _filepath(sample: Any) -> str:
-    """Return the file of a sample; a frame that is fed from its video has none of its own."""
-    return getattr(sample, "filepath", None) or f"frame {getattr(sample, 'frame_number', '?')}"

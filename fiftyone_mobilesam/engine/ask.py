@@ -1,6 +1,5 @@
 """Plain prompts are checked against the image they are for: the only place where that is done. Needs no torch."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,17 +12,15 @@ from mobilesam.geometry import clip_box
 NO_MASK = "The model found no pixel of an object for this prompt. Move or enlarge the box, or add a point."
 
 
-def ask(prompts: Sequence[PlainPrompt], original_hw: tuple[int, int]) -> list[Answer]:
-    """Check prompts against the image they are for: an answer each, with a prompt in pixels or a failure."""
-    return [_ask(prompt, original_hw) for prompt in prompts]
-
-
-def _ask(prompt: PlainPrompt, original_hw: tuple[int, int]) -> Answer:
+def ask(prompt: PlainPrompt, original_hw: tuple[int, int]) -> Answer:
+    """Check a prompt against the image it is for: an answer with a prompt in pixels, or with a failure."""
     scale = np.array(original_hw[::-1] if prompt.get("relative") else (1, 1), dtype=np.float64)
-    box = points = labels = around = None
+    box = clipped = points = labels = around = None
     if prompt.get("box") is not None:
         box = np.array(prompt["box"], dtype=np.float64) * np.tile(scale, 2)
-        around = _with_area(clip_box(box, original_hw=original_hw))
+        clipped = clip_box(box, original_hw=original_hw)
+        if np.isfinite(clipped).all() and (clipped[2:] > clipped[:2]).all():
+            around = clipped
     try:
         if prompt.get("points"):
             points, labels = _inside(prompt, scale, original_hw)
@@ -41,7 +38,7 @@ def _ask(prompt: PlainPrompt, original_hw: tuple[int, int]) -> Answer:
         given.check_inside(original_hw)
     except PromptError as error:
         return Answer(around=around, failure=str(error))
-    return Answer(given if box is None else replace(given, box=clip_box(box, original_hw=original_hw)), around)
+    return Answer(given if box is None else replace(given, box=clipped), around)
 
 
 def _inside(prompt: PlainPrompt, scale: np.ndarray, original_hw: tuple[int, int]) -> tuple[Any, Any]:
@@ -52,7 +49,3 @@ def _inside(prompt: PlainPrompt, scale: np.ndarray, original_hw: tuple[int, int]
     points, labels = np.array(prompt["points"], dtype=np.float64) * scale, np.array(prompt["labels"])
     inside = ((points >= 0) & (points <= original_hw[::-1])).all(axis=1)
     return (points[inside], labels[inside]) if inside.any() else (None, None)
-
-
-def _with_area(box: np.ndarray) -> np.ndarray | None:
-    return box if np.isfinite(box).all() and box[2] > box[0] and box[3] > box[1] else None

@@ -29,12 +29,8 @@ def digest(content: Any) -> str:
 def identity(weights_sha256: str, precision: str, options: MaskOptions, *, cached: bool, **others: Any) -> str:
     """Return the name of all that masks are made from but their prompts.
 
-    Args:
-        weights_sha256: see `name_of_weights`.
-        precision: "fp32" or "bf16", from `resolved_precision`.
-        options: of the masks, and where labels are made of how they are written.
-        cached: whether embeddings are rounded for a cache, wherever it is.
-        **others: what else the result depends on, absent or None where it is the default.
+    `cached` says whether embeddings are rounded for a cache, wherever it is; `others` what else the result depends on,
+    None where it is the default.
     """
     # The first five have been there from the beginning; whatever came later is named, and only where it is not usual.
     later = {name: value for name, value in others.items() if value is not None}
@@ -50,11 +46,7 @@ def name_of_weights(weights: str | Path) -> str:
 
 
 def resolved_precision(precision: str, devices: Sequence[str | None]) -> str:
-    """Return what a precision comes to, "fp32" or "bf16".
-
-    Raises:
-        ValueError: an unknown precision, or "auto" means different things on these devices.
-    """
+    """Return what a precision comes to, "fp32" or "bf16". It must be the same on all devices."""
     if precision == "fp32":  # without torch
         return precision
     from mobilesam.fast.backend import resolve_precision

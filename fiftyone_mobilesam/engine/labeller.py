@@ -4,13 +4,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fiftyone_mobilesam.engine.ask import NO_MASK
 from fiftyone_mobilesam.engine.item import Answer
-from fiftyone_mobilesam.options import MaskOptions
+from fiftyone_mobilesam.options import MaskOptions, Options
 from mobilesam import EmbeddingCache, ImageEmbedding, MaskCrop, SamAutomaticMaskGenerator, SamPredictor, load_model
 from mobilesam.fast.backend import resolve_precision
 from mobilesam.geometry import clip_region, tight_region
@@ -22,20 +21,12 @@ PROMPTS_AT_ONCE = 64
 
 
 class Labeller:
-    """A network, and what is made with it.
+    """A network, and what is made with it."""
 
-    Args:
-        predictor: the network.
-        options: what is made of a prompt.
-        everything: keywords of `SamAutomaticMaskGenerator`, for images without prompts.
-
-    Raises:
-        TypeError, ValueError: wrong keywords in `everything`.
-    """
-
-    def __init__(self, predictor: SamPredictor, options: MaskOptions, everything: dict[str, Any] | None = None):
-        self.predictor, self.options = predictor, options
-        self.generator = None if everything is None else SamAutomaticMaskGenerator(predictor, **everything)
+    def __init__(self, predictor: SamPredictor, options: MaskOptions):
+        self.predictor, self.options, self.generator = predictor, options, None
+        if isinstance(options, Options) and not options.prompt_paths:  # here, as it raises on wrong options
+            self.generator = SamAutomaticMaskGenerator(predictor, **options.everything)
 
     def encode(self, images: Sequence[np.ndarray]) -> list[ImageEmbedding | Exception]:
         """Encode images in one pass; one by one if that fails, so that the failure has one owner."""
@@ -47,13 +38,7 @@ class Labeller:
     def answers(
         self, pixels: np.ndarray, asked: Sequence[Answer], embedding: ImageEmbedding | None = None
     ) -> Iterator[Answer]:
-        """Yield one answer a prompt, in order.
-
-        Args:
-            pixels: (H, W, 3) uint8 RGB.
-            asked: from `ask`.
-            embedding: of the image, if it is encoded already.
-        """
+        """Yield one answer a prompt of an image (H, W, 3) uint8 RGB, in order; `embedding` if it is encoded already."""
         for start in range(0, len(asked), PROMPTS_AT_ONCE):
             some = asked[start : start + PROMPTS_AT_ONCE]
             usable = [answer for answer in some if answer.prompt is not None]
@@ -87,11 +72,7 @@ def load_predictor(
     *,
     verify: bool = True,
 ) -> tuple[SamPredictor, str]:
-    """Load the network with what makes it fast. See `fiftyone_mobilesam.load_model`.
-
-    Returns:
-        The predictor, and the precision as it was resolved, "fp32" or "bf16".
-    """
+    """Load the network with what makes it fast, see `load_model`; return it with the precision as it was resolved."""
     sam = load_model(weights, device=device, verify=verify)
     if verify:
         precision = usable_precision(sam, precision)

@@ -1,7 +1,4 @@
-"""Several processes, each with its model: disjoint items, and a dying worker's share is taken over.
-
-This file imports neither torch nor FiftyOne at the top, so that a process sets its threads before torch starts.
-"""
+"""Several processes, each with its model: disjoint items, and a dying worker's share is taken over."""
 
 import logging
 import os
@@ -9,13 +6,10 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING
 
+from fiftyone_mobilesam.engine.item import Item, Outcome, failed
+from fiftyone_mobilesam.engine.run import READ_AHEAD, Settings, Worker
 from mobilesam.errors import JobError, reason_of
-
-if TYPE_CHECKING:
-    from fiftyone_mobilesam.engine.item import Item, Outcome
-    from fiftyone_mobilesam.engine.run import Settings
 
 logger = logging.getLogger("fiftyone.mobilesam")
 IN_FLIGHT = 4  # items given to a process before their outcomes are back
@@ -26,11 +20,11 @@ FAILED_STARTS = 5
 class Process:
     """A process with a `Worker`, and the items it has."""
 
-    def __init__(self, settings: "Settings", device: str | None, threads: int):
+    def __init__(self, settings: Settings, device: str | None, threads: int):
         self.device, self.ready = device, False
         self.pending: dict[str, Item] = {}
         self.connection, remote = get_context("spawn").Pipe()
-        before = os.environ.get("OMP_NUM_THREADS")
+        before = os.environ.get("OMP_NUM_THREADS")  # of which torch takes note when the process imports it
         os.environ["OMP_NUM_THREADS"] = str(threads)
         try:
             self.process = get_context("spawn").Process(target=serve, args=(remote, settings, device), daemon=True)
@@ -41,7 +35,7 @@ class Process:
             if before is not None:
                 os.environ["OMP_NUM_THREADS"] = before
 
-    def give(self, item: "Item") -> None:
+    def give(self, item: Item) -> None:
         """Send an item. A process that is dead is noticed when its outcome is read."""
         self.pending[item.key] = item
         try:
@@ -56,10 +50,8 @@ class Process:
         self.process.join()
 
 
-def serve(connection: Connection, settings: "Settings", device: str | None) -> None:
+def serve(connection: Connection, settings: Settings, device: str | None) -> None:
     """Be a worker: take items, give outcomes, until the other end is closed."""
-    from fiftyone_mobilesam.engine.run import READ_AHEAD, Worker
-
     try:
         try:
             worker = Worker(settings, device)
@@ -78,14 +70,8 @@ def serve(connection: Connection, settings: "Settings", device: str | None) -> N
         return
 
 
-def pooled(
-    items: Iterator["Item"], settings: "Settings", devices: Sequence[str | None]
-) -> Generator[tuple["Item", "Outcome"]]:
-    """Yield each item with its outcome, in the order in which they become ready, from one process a device.
-
-    Raises:
-        JobError: a worker cannot start.
-    """
+def pooled(items: Iterator[Item], settings: Settings, devices: Sequence[str | None]) -> Generator[tuple[Item, Outcome]]:
+    """Yield each item with its outcome, in the order in which they become ready, from one process a device."""
     on_cpu = sum(not str(device or "cpu").startswith("cuda") for device in devices)
     threads = max(1, (os.cpu_count() or 1) // max(1, on_cpu))
     processes: list[Process] = []
@@ -128,10 +114,8 @@ def pooled(
             process.stop()
 
 
-def _take_over(process: Process, again: deque, deaths: Counter) -> Iterator[tuple["Item", "Outcome"]]:
+def _take_over(process: Process, again: deque, deaths: Counter) -> Iterator[tuple[Item, Outcome]]:
     """Put a dead process's items back; the first, at which it was, as a failure if several have died at it."""
-    from fiftyone_mobilesam.engine.item import failed
-
     process.stop()
     items = list(process.pending.values())
     logger.warning("Worker %d died (exit code %s); its %d images go to others", process.process.pid,

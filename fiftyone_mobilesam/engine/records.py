@@ -25,7 +25,7 @@ class RecordForm:
             return failed(item, image.failure)
         original_hw = image.pixels.shape[:2]
         # Each mask becomes run lengths before the next ones are made: all at once could be as many images.
-        answers = labeller.answers(image.pixels, ask(item.prompts, original_hw))
+        answers = labeller.answers(image.pixels, [ask(prompt, original_hw) for prompt in item.prompts])
         records = [record_of(answer, original_hw) for answer in answers]
         failures = [
             item.failure(record["failure"], prompt_id)

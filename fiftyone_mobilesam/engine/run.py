@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 from fiftyone_mobilesam.engine.item import Item, LoadedImage, Outcome, failed
 from fiftyone_mobilesam.engine.labeller import Labeller, load_predictor
@@ -38,36 +39,19 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """What every process of a run must know.
-
-    Attributes:
-        form: how outcomes are kept.
-        options: of the masks.
-        everything: see `Labeller`.
-        weights: file, or name of the bundled one.
-        precision: "fp32" or "bf16", resolved.
-        cache_dir: absolute folder for image embeddings, or None.
-        max_pixels: images of more are refused; None for Pillow's own limit.
-        verify: test the model on a known image first.
-    """
+    """What every process of a run must know."""
 
     form: Form
     options: MaskOptions = field(default_factory=MaskOptions)
-    everything: dict[str, Any] | None = None
-    weights: str = "mobile_sam.pt"
-    precision: str = "fp32"
-    cache_dir: str | None = None
-    max_pixels: int | None = None
-    verify: bool = True
+    weights: str = "mobile_sam.pt"  # file, or name of the bundled one
+    precision: str = "fp32"  # or "bf16", resolved
+    cache_dir: str | Path | None = None  # folder for image embeddings
+    max_pixels: int | None = None  # images of more are refused; None for Pillow's own limit
+    verify: bool = True  # test the model on a known image first
 
 
 class Worker:
-    """What one process does: read ahead, label, keep the form. The model is loaded here.
-
-    Raises:
-        CheckpointError: the weights do not load, or the model fails its self-test.
-        JobError: the device does not compute in the precision that all workers were told, or not rightly.
-    """
+    """What one process does: read ahead, label, keep the form. The model is loaded here."""
 
     def __init__(self, settings: Settings, device: str | None = None):
         predictor, precision = load_predictor(
@@ -78,7 +62,7 @@ class Worker:
                 f"precision must be one that {predictor.device} computes rightly, got {settings.precision!r}, which it "
                 'does not know or in which the self-test fails. Use precision="fp32".'
             )
-        self.labeller = Labeller(predictor, settings.options, settings.everything)
+        self.labeller = Labeller(predictor, settings.options)
         self.form, self.reader, self.thread = settings.form, Reader(settings.max_pixels), ThreadPoolExecutor(1)
 
     def start(self, item: Item) -> tuple[Item, Future]:
@@ -106,14 +90,9 @@ class Worker:
 def run(
     items: Iterator[Item], sink: Sink, settings: Settings, devices: Sequence[str | None], save: Callable[[], None]
 ) -> None:
-    """Label items until there are none left.
+    """Label items until there are none left, in one process a device; a single one is this process.
 
-    Args:
-        items: of a source, those that are pending.
-        sink: takes the outcomes.
-        settings: of the run.
-        devices: one a process; a single one is this process.
-        save: writes the books, now and then.
+    Now and then `save` writes the books.
     """
     if len(devices) == 1:
         outcomes = _here(items, settings, devices[0])

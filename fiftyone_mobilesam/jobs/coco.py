@@ -96,14 +96,13 @@ def label_coco(
     devices = processes(device, workers)
     precision = resolved_precision(precision, devices)
     name = identity(name_of_weights(weights), precision, options, cached=cache_dir is not None)
-    cache_dir = call["cache_dir"]
-    settings = Settings(RecordForm(), options, None, call["weights"], precision, cache_dir, max_pixels, verify)
+    settings = Settings(RecordForm(), options, call["weights"], precision, call["cache_dir"], max_pixels, verify)
     with CocoFile(annotations) as coco, Journal(out.parent / f"{job or out.name}.journal") as journal:
         report = coco_report(coco, out, call)
         source, sink = CocoSource(coco, images, name), CocoSink(journal, report)
         if journal.dropped:
             logger.warning("%s: %d broken lines, cut off by a kill, are done again", journal.path, journal.dropped)
-        items = source.pending(_to_do(source, sink, report), sink.known)
+        items = (sink.less_known(source.item(ordinal)) for ordinal in _to_do(source, journal, report))
         save = partial(write_report, report)
         done = report.up_to_date + report.failed
         bar = tqdm(total=report.total, initial=done, unit="image", disable=not progress)
@@ -113,14 +112,14 @@ def label_coco(
     return report
 
 
-def _to_do(source: CocoSource, sink: CocoSink, report: Report) -> list[int]:
+def _to_do(source: CocoSource, journal: Journal, report: Report) -> list[int]:
     """Return the images that are pending; book the others."""
     pending = []
     for ordinal in range(source.coco.images):
         item = source.item(ordinal)
         if item.prompts and item.missing is not None:
             report.book(failed(item, item.missing))
-        elif sink.is_pending(item):
+        elif item.prompts and journal.fingerprint(item.key) != item.fingerprint:
             pending.append(ordinal)
         else:
             report.up_to_date += 1

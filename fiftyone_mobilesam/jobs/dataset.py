@@ -12,6 +12,7 @@ from fiftyone_mobilesam.engine.identity import identity, name_of_weights, resolv
 from fiftyone_mobilesam.engine.report import Report, keeping_books
 from fiftyone_mobilesam.engine.run import Settings, processes, run
 from fiftyone_mobilesam.jobs.former import former_name
+from fiftyone_mobilesam.keep import Names
 from fiftyone_mobilesam.options import Options, check_count
 from fiftyone_mobilesam.runs import RunRecord, call_of, check_no_other_job, failures_of_run, find_job, job_key
 from fiftyone_mobilesam.sinks.dataset import DatasetSink
@@ -83,7 +84,10 @@ def label(
     check_count("workers", workers)
     check_count("max_pixels", max_pixels)
     key, devices = job_key(job), processes(device, workers)
-    drift = _drift(drift, prompt_field, propagate=propagate, processes=len(devices), options=options)
+    if propagate:
+        drift = _drift(drift, prompt_field, len(devices), options)
+    elif drift is not None:
+        raise ValueError("drift must go with propagate=True: nothing is carried on without it.")
     for name, why in (("on_error", "a job goes on"), ("merge", "a job has its label_field for itself")):
         if options.get(name):
             raise TypeError(f"{name} must be left out: {why}.")
@@ -97,14 +101,18 @@ def label(
     if not (overwrite or parsed.in_place):
         source.check_owner()
         check_no_other_job(source.root, job, call)
-    settings = _settings(source, parsed, call, drift, resolved_precision(precision, devices))
+    precision = resolved_precision(precision, devices)
+    others = {"drift": drift and asdict(drift), "on_disk": output_dir is not None or None}
+    name = identity(name_of_weights(weights), precision, parsed, cached=cache_dir is not None, **others)
+    names = Names([name, former_name(parsed, call, drift)])
+    form = DatasetForm(source.label_field, parsed, names, call["output_dir"], drift)
+    settings = Settings(form, parsed, call["weights"], precision, call["cache_dir"], max_pixels)
     report = Report(job, label_field, total=len(source), call=call)
-    name = settings.form.names[0]
     record = RunRecord(samples, key, report, call, made_from=name, is_job=True, wait=database_wait)
-    sink = DatasetSink(source.documents, settings.form, report, wait=database_wait)
+    sink = DatasetSink(source.documents, form, report, wait=database_wait)
     with keeping_books(report, record.save):
         patiently(source.declare, wait=database_wait)  # after the record: undo removes what was not there before
-        items = source.pending(settings.form.names, report, on_disk=output_dir is not None)
+        items = source.pending(names, report, on_disk=output_dir is not None)
         run(items, sink, settings, devices, record.save)
         patiently(source.finish, wait=database_wait)
     return report
@@ -113,12 +121,7 @@ def label(
 def failures_of_job(job: str, dataset: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield what has no mask: failed images, then prompts, `sample_id`, `prompt_id`, `filepath`, `reason` each.
 
-    Args:
-        job: its name.
-        dataset: its dataset. Default: the one that has such a job.
-
-    Raises:
-        JobError: there is no such job, or several.
+    `dataset` is the one that has such a job, if it is not named.
     """
     loaded, record = find_job(job, dataset)
     call, key = call_of(record), job_key(job)
@@ -129,44 +132,8 @@ def failures_of_job(job: str, dataset: str | None = None) -> Iterator[dict[str, 
         yield vars(failure)
 
 
-def _settings(
-    source: DatasetSource, options: Options, call: dict[str, Any], drift: Drift | None, precision: str
-) -> Settings:
-    weights, cached = call["weights"], call["cache_dir"] is not None
-    others = {"drift": drift and asdict(drift), "on_disk": call["output_dir"] is not None or None}
-    names = (
-        identity(name_of_weights(weights), precision, options, cached=cached, **others),
-        former_name(options, call, drift),
-    )
-    return Settings(
-        DatasetForm(source.label_field, options, names, call["output_dir"], drift),
-        options,
-        None if options.prompt_paths else options.everything,
-        weights,
-        precision,
-        call["cache_dir"],
-        call["max_pixels"],
-    )
-
-
-def _drift(
-    drift: Drift | Mapping[str, float] | None,
-    prompt_field: str | None,
-    *,
-    propagate: bool,
-    processes: int,
-    options: dict[str, Any],
-) -> Drift | None:
-    """Return when tracks end, None if there are none.
-
-    Raises:
-        TypeError: an option that means nothing with tracks.
-        ValueError: `drift` without `propagate`, no prompts, or several processes.
-    """
-    if not propagate:
-        if drift is not None:
-            raise ValueError("drift must go with propagate=True: nothing is carried on without it.")
-        return None
+def _drift(drift: Any, prompt_field: str | None, processes: int, options: dict[str, Any]) -> Drift:
+    """Return when tracks end, once it is sure that there can be tracks."""
     if prompt_field is None:
         raise ValueError("propagate=True must go with prompt_field, got none: tracks start at prompts.")
     if processes > 1:

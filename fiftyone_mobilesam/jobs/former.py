@@ -15,13 +15,7 @@ FIELDS += ("point_confidence_thresh", "in_place", "merge", "min_region_area", "e
 
 
 def former_name(options: Options, call: dict[str, Any], drift: Drift | None) -> str:
-    """Return what a job of this call was named by: precision as it was asked for, folder, all tensors in the file.
-
-    Args:
-        options: of the run.
-        call: `weights`, `precision`, `output_dir` and `cache_dir` of the job.
-        drift: when a track ends, or None.
-    """
+    """Return what a job of this call was named by: precision as it was asked for, folder, all tensors in the file."""
     weights = sha256_of_state(load_state_dict(resolve(call["weights"])))
     chosen = {name: getattr(options, name) for name in FIELDS}
     cached = call["cache_dir"] is not None

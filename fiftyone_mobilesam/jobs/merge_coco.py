@@ -15,12 +15,7 @@ from fiftyone_mobilesam.sources.manifest import coco_row
 
 
 def merge_coco(
-    annotations: str | Path,
-    shards: str | Path,
-    out: str | Path,
-    *,
-    segmentation: str = "rle",
-    box: str | None = None,
+    annotations: str | Path, shards: str | Path, out: str | Path, *, segmentation: str = "rle", box: str | None = None
 ) -> Report:
     """Write the COCO file that `label_coco` would have written, from the shards of a run.
 
@@ -42,7 +37,7 @@ def merge_coco(
         tempfile.TemporaryDirectory(dir=Path(out).parent) as folder,
         Journal(Path(folder) / "journal") as journal,
     ):
-        source, report = CocoSource(coco, None, ""), coco_report(coco, out)
+        source, report = CocoSource(coco), coco_report(coco, out)
         rows = ((ordinal, coco_row(coco, ordinal)) for ordinal in range(coco.images))
         wanted = {row["id"]: ordinal for ordinal, row in rows if row}
         for row in read_shards(shards):

@@ -1,7 +1,7 @@
 """Shards come home into the labels of a dataset. Doing it again changes nothing."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam.database import DATABASE_WAIT
 from fiftyone_mobilesam.engine.item import Answer, Outcome, failed
-from fiftyone_mobilesam.engine.records import Record, crop_of
+from fiftyone_mobilesam.engine.records import crop_of
 from fiftyone_mobilesam.engine.report import Report, keeping_books
 from fiftyone_mobilesam.jobs.former import former_merge
+from fiftyone_mobilesam.keep import Names
 from fiftyone_mobilesam.options import MaskOptions, Options
-from fiftyone_mobilesam.prompts import label_prompts
+from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts
 from fiftyone_mobilesam.sinks.dataset import DatasetSink
 from fiftyone_mobilesam.sinks.form import DatasetForm
 from fiftyone_mobilesam.sinks.shards import NOT_DONE, Shards, identity_of, read_note
@@ -56,8 +57,8 @@ def merge_into_dataset(
     source = DatasetSource(samples, label_field, parsed, wait=DATABASE_WAIT)
     if not (overwrite or parsed.in_place):
         source.check_owner()
-    form, report = DatasetForm(label_field, parsed, [identity_of(note, parsed)]), Report("merge", label_field)
-    report.total = len(source)
+    form = DatasetForm(label_field, parsed, Names([identity_of(note, parsed)]))
+    report = Report("merge", label_field, total=len(source))
     sink = DatasetSink(source.documents, form, report, wait=DATABASE_WAIT)
     source.declare()
     with keeping_books(report, report.tick):
@@ -71,11 +72,7 @@ def merge_into_dataset(
 def _merged(item: DatasetItem, form: DatasetForm, shards: Shards, called: Sequence[Options]) -> Outcome:
     """Return the outcome of a sample from the row that answers its prompts.
 
-    Args:
-        item: the sample.
-        form: of its labels.
-        shards: of the run.
-        called: options by which a merge of an earlier version may have named the same labels.
+    `called` are options by which a merge of an earlier version may have named the same labels.
     """
     values = form.values(item, all_of_them=True)
     row = shards.get(row_of_prompts(item.key, item.image, label_prompts(values, form.options))["id"])
@@ -91,13 +88,12 @@ def _merged(item: DatasetItem, form: DatasetForm, shards: Shards, called: Sequen
     if item.stored in [former_merge(row["id"], row["records"], options) for options in called]:
         bad = [item.failure(record["failure"], name) for name, record in records.items() if record["failure"]]
         return Outcome(item.key, records, failures=bad, unchanged=True)
-    values, prompts = form.prompts(item)
-    answers = [_answer(prompt.ask(original_hw), records[prompt.label.id]) for prompt in prompts]
-    return form.answered(item, values, prompts, answers, original_hw)
 
+    def answers(prompts: Sequence[LabelPrompt], asked: Sequence[Answer]) -> Iterator[Answer]:
+        for prompt, answer in zip(prompts, asked, strict=True):
+            if answer.failure is None:  # what is wrong with a prompt is said as it would be here
+                record = records[prompt.label.id]
+                answer = replace(answer, crop=crop_of(record), failure=record["failure"])
+            yield answer
 
-def _answer(asked: Answer, record: Record) -> Answer:
-    """Return what a record answers to a prompt; what is wrong with the prompt is said as it would be here."""
-    if asked.failure is not None:
-        return asked
-    return Answer(asked.prompt, asked.around, crop_of(record), record["failure"])
+    return form.answered(item, original_hw, answers)

@@ -1,7 +1,6 @@
 """Masks on several machines: a manifest in, append-only shards of records out, by actors of Ray Data."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +62,13 @@ def label_manifest(
     parsed = MaskOptions.parse(**options)
     manifest, out = Path(manifest).absolute(), Path(out).absolute()
     check_note(out, note_of(weights, precision, parsed, cached=cache_dir is not None), weights)
-    groups = [{"group": group} for group, name in _groups(manifest) if not _is_done(out / SHARDS / name)]
+    file = parquet().ParquetFile(manifest)
+    ids = (file.read_row_group(group, columns=["id"])["id"] for group in range(file.num_row_groups))
+    shards = [out / SHARDS / shard_name(column.to_pylist()) for column in ids]
+    groups = [{"group": group} for group, shard in enumerate(shards) if not _is_done(shard)]
     if not groups:
         return 0
-    cache_dir = None if cache_dir is None else str(cache_dir)
-    settings = Settings(RecordForm(), parsed, None, absolute_weights(weights), precision, cache_dir, max_pixels, verify)
+    settings = Settings(RecordForm(), parsed, absolute_weights(weights), precision, cache_dir, max_pixels, verify)
     # A group is a block, and so a task of its own.
     done = ray_data.from_items(groups, override_num_blocks=len(groups)).map_batches(
         ShardWriter,
@@ -81,14 +82,7 @@ def label_manifest(
 
 
 class ShardWriter:
-    """What an actor runs: a `Worker` on row groups of a manifest.
-
-    Args:
-        manifest: Parquet file.
-        out: folder of the run.
-        settings: of the run.
-        device: where it runs.
-    """
+    """What an actor runs: a `Worker` on row groups of a manifest."""
 
     def __init__(self, manifest: str, out: str, settings: Settings, device: str | None = None):
         self.manifest, self.out = manifest, Path(out)
@@ -115,13 +109,6 @@ def _item(row: dict[str, Any]) -> Item:
     return Item(
         key=row["id"], image=row["image"], size=task["size"], prompts=task["prompts"], prompt_ids=row["label_ids"]
     )
-
-
-def _groups(manifest: Path) -> Iterator[tuple[int, str]]:
-    """Yield the number of each row group and the name of its shard."""
-    file = parquet().ParquetFile(manifest)
-    for group in range(file.num_row_groups):
-        yield group, shard_name(file.read_row_group(group, columns=["id"])["id"].to_pylist())
 
 
 def _is_done(shard: Path) -> bool:

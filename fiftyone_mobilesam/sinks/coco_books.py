@@ -6,8 +6,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from fiftyone_mobilesam.engine.report import FINISHED, Report
-from fiftyone_mobilesam.sinks.coco import file_name
+from fiftyone_mobilesam.engine.report import FINISHED, REMARKS, Report
 from fiftyone_mobilesam.sources.coco_file import CocoFile
 from mobilesam.errors import JobError
 from mobilesam.files import replacing
@@ -15,8 +14,7 @@ from mobilesam.files import replacing
 
 def coco_report(coco: CocoFile, out: str | Path, call: dict[str, Any] | None = None) -> Report:
     """Return the books of a job that begins, with what its input says."""
-    names = ("unknown_categories", "duplicate_ids", "duplicate_image_ids")
-    remarks = {name: getattr(coco, name) for name in names}
+    remarks = {name: getattr(coco, name) for name in REMARKS}
     return Report(into=str(out), total=coco.images, remarks=remarks, call=call or {})
 
 
@@ -29,13 +27,7 @@ def write_report(report: Report) -> None:
 
 
 def check_out(out: Path, annotations: str | Path) -> None:
-    """Check that an output can be written, and replaces nothing but an earlier one.
-
-    Raises:
-        FileExistsError: something else is there.
-        NotADirectoryError: its folder is not.
-        ValueError: it is the input.
-    """
+    """Check that an output can be written, and replaces nothing but an earlier one."""
     if not out.parent.is_dir():
         raise NotADirectoryError(f"out must be in a folder that is there, got {str(out)!r}. Make the folder.")
     if out.exists() and out.samefile(annotations):
@@ -55,11 +47,7 @@ def report_path(out: str | Path) -> Path:
 
 
 def find_coco_job(out: str | Path) -> dict[str, Any]:
-    """Return the report of a job by its output.
-
-    Raises:
-        JobError: there is none.
-    """
+    """Return the report of a job by its output."""
     try:
         return json.loads(report_path(out).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -86,6 +74,6 @@ def coco_failures(out: str | Path) -> Iterator[dict[str, Any]]:
                 yield {
                     "image_id": annotation.get("image_id"),
                     "annotation_id": annotation.get("id"),
-                    "file_name": file_name(coco, position),
+                    "file_name": coco.image_of(position).get("file_name"),
                     "reason": annotation["failure"],
                 }

@@ -3,6 +3,7 @@
 import time
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import bson
 from bson import ObjectId
@@ -14,7 +15,7 @@ from fiftyone_mobilesam.database import patiently
 from fiftyone_mobilesam.engine.item import Outcome, failed
 from fiftyone_mobilesam.engine.report import Report
 from fiftyone_mobilesam.keep import JOURNAL
-from fiftyone_mobilesam.sinks.form import DatasetForm, DatasetItem, Written
+from fiftyone_mobilesam.sinks.form import DatasetForm, DatasetItem
 from mobilesam.errors import JobError
 from mobilesam.files import replacing
 
@@ -24,14 +25,7 @@ MAX_DOCUMENT_BYTES = 16 * 2**20
 
 
 class DatasetSink:
-    """Writes outcomes into a label field, and books each when it is safe.
-
-    Args:
-        documents: of samples or frames.
-        form: of the outcomes.
-        report: the books.
-        wait: how long to wait for the database, in seconds.
-    """
+    """Writes outcomes into a label field, and books each when it is safe. For `wait` see `patiently`."""
 
     def __init__(self, documents: Collection, form: DatasetForm, report: Report, *, wait: float):
         # j: a database that is killed would lose up to 100 ms of updates that it has acknowledged.
@@ -41,17 +35,15 @@ class DatasetSink:
         self.bytes, self.flushed = 0, time.monotonic()
 
     def put(self, item: DatasetItem, outcome: Outcome) -> None:
-        """Take an outcome.
-
-        Raises:
-            JobError: the disk is full, a folder is not writable, or the database stays away.
-        """
+        """Take an outcome. A JobError says that a disk is full or read-only, or that the database stays away."""
         if outcome.content is None or outcome.unchanged:
             self.report.book(outcome)
             return
         size = len(bson.encode(outcome.content.labels))
         if size > MAX_DOCUMENT_BYTES:
-            self.report.book(failed(item, _too_large(size)))
+            why = f"Labels of a sample must fit into {MAX_DOCUMENT_BYTES} bytes, got {size}. "
+            why += "Keep the masks on disk with output_dir, or split the sample's prompts."
+            self.report.book(failed(item, why))
             return
         if self.form.output_dir is not None:
             write_masks(self.form.mask_folder(item.key), outcome.content.pngs)
@@ -62,14 +54,10 @@ class DatasetSink:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was kept back.
-
-        Raises:
-            JobError: the database stays away.
-        """
+        """Write what was kept back."""
         waiting, self.waiting, self.bytes = self.waiting, [], 0
         if waiting:
-            updates = [self._update(outcome.key, outcome.content) for _, outcome in waiting]
+            updates = [self._update(item, outcome.content.labels) for item, outcome in waiting]
             refused = patiently(lambda: self._write(updates), wait=self.wait)
             for number, (item, outcome) in enumerate(waiting):
                 self.report.book(failed(item, refused[number]) if number in refused else outcome)
@@ -85,25 +73,21 @@ class DatasetSink:
             return {failure["index"]: failure["errmsg"] for failure in error.details["writeErrors"]}
         return {}
 
-    def _update(self, key: str, written: Written) -> UpdateOne:
-        field, labels = self.form.label_field, written.labels
+    def _update(self, item: DatasetItem, labels: dict[str, Any]) -> UpdateOne:
+        field = self.form.label_field
         changes, filters = {field: labels}, None
         if self.form.options.in_place and "detections" in labels:
             # A view may show some of the labels; the others stay as they are.
             changes = {f"{field}.{name}": labels[name] for name in JOURNAL}
-            made = [detection for detection in labels["detections"] if str(detection["_id"]) not in written.kept]
+            made = [detection for detection in labels["detections"] if str(detection["_id"]) not in item.stays.labels]
             changes |= {f"{field}.detections.$[d{number}]": detection for number, detection in enumerate(made)}
             filters = [{f"d{number}._id": detection["_id"]} for number, detection in enumerate(made)]
         changes["last_modified_at"] = datetime.now(timezone.utc)
-        return UpdateOne({"_id": ObjectId(key)}, {"$set": changes}, array_filters=filters or None)
+        return UpdateOne({"_id": ObjectId(item.key)}, {"$set": changes}, array_filters=filters or None)
 
 
 def write_masks(folder: Path, pngs: dict[str, bytes | None]) -> None:
-    """Make a sample's folder hold these files and nothing else; each is whole or not there. None: it stays as it is.
-
-    Raises:
-        JobError: the disk is full, or the folder cannot be written.
-    """
+    """Make a sample's folder hold these files and nothing else; each is whole or not there. None: it stays as it is."""
     try:
         if pngs:
             folder.mkdir(parents=True, exist_ok=True)
@@ -122,10 +106,3 @@ def write_masks(folder: Path, pngs: dict[str, bytes | None]) -> None:
             f"output_dir must take the masks, got {error}. Make room or allow writing there, and start the job again; "
             "it goes on where it stopped."
         ) from error
-
-
-def _too_large(size: int) -> str:
-    return (
-        f"Labels of a sample must fit into {MAX_DOCUMENT_BYTES} bytes, got {size}. "
-        "Keep the masks on disk with output_dir, or split the sample's prompts."
-    )

@@ -2,76 +2,51 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 from PIL import Image
 
-from fiftyone_mobilesam.engine.item import Answer, LoadedImage, Outcome
+from fiftyone_mobilesam.engine.item import Answer, LoadedImage, Outcome, failed
 from fiftyone_mobilesam.engine.labeller import Labeller
 from fiftyone_mobilesam.fields import FRAMES
-from fiftyone_mobilesam.keep import (
-    LISTS,
-    Names,
-    Prompts,
-    digest,
-    listed,
-    made_from,
-    stable_id,
-)
-from fiftyone_mobilesam.labels import failures_of, found_detection, labels_of
+from fiftyone_mobilesam.keep import LISTS, Names, Prompts, digest, listed, made_from, stable_id
+from fiftyone_mobilesam.labels import failures_of, found_detections, labels_of
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts, single_labels
 from fiftyone_mobilesam.sources.dataset import DatasetItem
-from fiftyone_mobilesam.tracks import Step, Tracker
+from fiftyone_mobilesam.tracks import Tracker
 from mobilesam import ImageError
 from mobilesam.propagation import Drift
 
 PART_OF_A_SAMPLE = "-part"
+# Prompts, and what they come to in the image -> an answer each.
+Answers = Callable[[Sequence[LabelPrompt], Sequence[Answer]], Iterable[Answer]]
 
 
 @dataclass(frozen=True)
 class Written:
-    """What is written of an item.
+    """What is written of an item."""
 
-    Attributes:
-        labels: what the database will hold, its journal included.
-        pngs: name of a mask's file -> its content, None for one that stays as it is.
-        kept: ids of the prompts whose labels are those of an earlier run.
-    """
-
-    labels: dict[str, Any]
-    pngs: dict[str, bytes | None]
-    kept: frozenset[str]
+    labels: dict[str, Any]  # what the database will hold, its journal included
+    pngs: dict[str, bytes | None]  # name of a mask's file -> its content, None for one that stays as it is
 
 
+@dataclass(eq=False)
 class DatasetForm:
-    """Labels for a field of a dataset.
+    """Labels for a field of a dataset."""
 
-    Args:
-        label_field: where they go, without "frames.".
-        options: of the run.
-        names: what all labels of the run are made from, see `identity`; then what earlier versions called the same.
-        output_dir: absolute folder for masks, or None to keep them in the database.
-        drift: when a track ends; None if objects are not carried on from image to image.
-    """
-
-    def __init__(
-        self,
-        label_field: str,
-        options: Options,
-        names: Sequence[str],
-        output_dir: str | None = None,
-        drift: Drift | None = None,
-    ):
-        self.label_field, self.options, self.names = label_field, options, Names(names)
-        self.output_dir, self.drift = output_dir, drift
-        self.tracker: Tracker | None = None
-        self.missing: list[str] = []  # ids in this sequence that could not be read
+    label_field: str  # without "frames."
+    options: Options
+    names: Names  # what all labels of the run are made from
+    output_dir: str | None = None  # absolute folder for masks; None to keep them in the database
+    drift: Drift | None = None  # when a track ends; None if objects are not carried on from image to image
+    tracker: Tracker | None = None
+    missing: list[str] = field(default_factory=list)  # ids in this sequence that could not be read
 
     def mask_folder(self, unit_id: str) -> Path:
         """Return the folder for the mask files of a sample or frame."""
@@ -79,39 +54,20 @@ class DatasetForm:
 
     def outcome(self, item: DatasetItem, image: LoadedImage, labeller: Labeller) -> Outcome:
         """Label an item."""
-        if item.is_first:
-            self.tracker, self.missing = Tracker(labeller.predictor, self.options, self.drift), []
-        try:
-            if image.pixels is None:
-                raise ImageError(image.failure)
-            if self.drift is not None:
-                return self._step(item, image)
-            return self._labelled(item, image, labeller)
-        except Exception:
-            self.missing.append(item.key)
-            raise
-
-    def _labelled(self, item: DatasetItem, image: LoadedImage, labeller: Labeller) -> Outcome:
+        if self.drift is not None:
+            return self._step(item, image, labeller)
+        if image.pixels is None:
+            return failed(item, image.failure)
         original_hw = image.pixels.shape[:2]
         if not self.options.prompt_paths:
-            found = [found_detection(a.crop, original_hw=original_hw) for a in labeller.everything(image.pixels)]
+            found = found_detections(labeller.everything(image.pixels), original_hw=original_hw)
             return self._written(item, fo.Detections(detections=found), found)
-        values, prompts = self.prompts(item)
-        answers = labeller.answers(image.pixels, [prompt.ask(original_hw) for prompt in prompts])
-        return self.answered(item, values, prompts, answers, original_hw)
-
-    def prompts(self, item: DatasetItem) -> tuple[dict[str, fo.Label | None], list[LabelPrompt]]:
-        """Return the labels in an item's prompt fields, less those that stay, and the prompts that they are."""
-        values = self.values(item)
-        return values, label_prompts(values, self.options)
+        return self.answered(item, original_hw, lambda _, asked: labeller.answers(image.pixels, asked))
 
     def values(self, item: DatasetItem, *, all_of_them: bool = False, boxes: dict[str, Any] | None = None) -> dict:
-        """Return the labels in an item's prompt fields, by name of the option.
+        """Return the labels in an item's prompt fields, by name of the option, less those that stay.
 
-        Args:
-            item: of a dataset.
-            all_of_them: also those whose labels stay.
-            boxes: by id, boxes to put in place of theirs.
+        With `all_of_them` those too; `boxes` are, by id, put in place of theirs.
         """
         without = () if all_of_them else item.stays.labels
         values = {
@@ -122,27 +78,29 @@ class DatasetForm:
             label.bounding_box = boxes.get(label.id, label.bounding_box)
         return values
 
-    def answered(
-        self,
-        item: DatasetItem,
-        values: dict[str, fo.Label | None],
-        prompts: Sequence[LabelPrompt],
-        answers: Iterable[Answer],
-        original_hw: tuple[int, int],
-    ) -> Outcome:
-        """Return the outcome of an item whose prompts are answered."""
-        made = labels_of(prompts, answers, self.options, original_hw=original_hw)
+    def answered(self, item: DatasetItem, original_hw: tuple[int, int], answers: Answers) -> Outcome:
+        """Return the outcome of an item from what `answers` gives for its prompts, less those whose labels stay."""
+        values = self.values(item)
+        prompts = label_prompts(values, self.options)
+        asked = [prompt.ask(original_hw) for prompt in prompts]
+        made = labels_of(prompts, answers(prompts, asked), self.options, original_hw=original_hw)
         in_place = self.options.in_place and values["prompt_field"] is not None
         return self._written(item, values["prompt_field"] if in_place else fo.Detections(detections=made), made)
 
-    def _step(self, item: DatasetItem, image: LoadedImage) -> Outcome:
-        [value] = item.prompts.values()
-        step = self.tracker.step(item.key, _label(value, without=()), image.pixels)
-        return self._written(item, fo.Detections(detections=step.detections), step.detections, step)
+    def _step(self, item: DatasetItem, image: LoadedImage, labeller: Labeller) -> Outcome:
+        if item.is_first:
+            self.tracker, self.missing = Tracker(labeller.predictor, self.options, self.drift), []
+        try:
+            if image.pixels is None:
+                raise ImageError(image.failure)
+            [value] = item.prompts.values()
+            made, began, ended = self.tracker.step(item.key, _label(value, without=()), image.pixels)
+            return self._written(item, fo.Detections(detections=made), made, tracks=began, ended=ended)
+        except Exception:
+            self.missing.append(item.key)
+            raise
 
-    def _written(
-        self, item: DatasetItem, label: fo.Label, made: list[fo.Detection], step: Step | None = None
-    ) -> Outcome:
+    def _written(self, item: DatasetItem, label: fo.Label, made: list[fo.Detection], **tracks: Any) -> Outcome:
         """Name the labels, move masks to disk, join them with what stays, and write the journal beside them."""
         options, stays = self.options, item.stays
         if not options.in_place:
@@ -163,13 +121,12 @@ class DatasetForm:
             labels["prompt_boxes"] = _boxes(item.prompts) | item.boxes
         return Outcome(
             item.key,
-            Written(labels, pngs, frozenset(stays.labels)),
+            Written(labels, pngs),
             len(made) - len(failures),
             failures,
             empty=not made and not stays.labels,
             unchanged=item.fingerprint is not None and labels["fingerprint"] == item.stored,
-            tracks=step.began if step else 0,
-            ended=step.ended if step else [],
+            **tracks,
         )
 
     def _name(self, item: DatasetItem, made: list[fo.Detection]) -> None:

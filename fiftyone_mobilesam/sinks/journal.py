@@ -18,39 +18,24 @@ SECONDS_BETWEEN_SYNCS = 1.0
 
 
 class Entry(NamedTuple):
-    """A record in the journal.
+    """A record in the journal."""
 
-    Attributes:
-        key: of the prompt that it answers.
-        offset: of its text in the file.
-        text: JSON.
-    """
-
-    key: str
-    offset: int
-    text: bytes
+    key: str  # of the prompt that it answers
+    offset: int  # of its text in the file
+    text: bytes  # JSON
 
 
 class Journal:
     """Lines of `checksum image-key fingerprint`, and after tabs, `prompt-key record` for each prompt of the image.
 
     A line is written in one piece. One that is cut off by a kill, a full disk or a power failure does not have its
-    checksum and is dropped; the next line for the same image replaces the earlier ones. Use as a context manager.
-
-    Args:
-        path: of the file, which is made if it is not there.
-
-    Attributes:
-        dropped: number of lines without their checksum.
-
-    Raises:
-        AnnotationError: another run is writing the journal, or the file is something else.
-        OSError: it cannot be written.
+    checksum and is dropped; the next line for the same image replaces the earlier ones. The file is made if it is not
+    there, and refused if another run is writing it, or it is something else. Use as a context manager.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.dropped = 0
+        self.dropped = 0  # lines without their checksum
         self._lines: dict[str, tuple[int, int, str]] = {}
         self._synced = time.monotonic()
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -77,7 +62,7 @@ class Journal:
         if image_key not in self._lines:
             return []
         offset, length, _ = self._lines[image_key]
-        entries, parts = [], _read_at(self._file, offset, length).rstrip(b"\n").split(b"\t")
+        entries, parts = [], self.text(offset, length).rstrip(b"\n").split(b"\t")
         offset += len(parts[0]) + 1
         for part in parts[1:]:
             key, text = part.split(b" ", 1)
@@ -87,14 +72,15 @@ class Journal:
 
     def text(self, offset: int, length: int) -> bytes:
         """Return a part of the file."""
-        return _read_at(self._file, offset, length)
+        os.lseek(self._file, offset, os.SEEK_SET)
+        pieces = []
+        while length and (piece := os.read(self._file, length)):
+            pieces.append(piece)
+            length -= len(piece)
+        return b"".join(pieces)
 
     def append(self, image_key: str, fingerprint: str, records: list[tuple[str, bytes]]) -> None:
-        """Write the records of an image, each a prompt key and JSON without tabs or line breaks.
-
-        Raises:
-            OSError: the disk is full, say. What was there before stays whole.
-        """
+        """Write the records of an image, each a prompt key and JSON without tabs or line breaks; all or nothing."""
         head = f"{image_key} {fingerprint}".encode()
         body = b"\t".join([head, *(key.encode() + b" " + text for key, text in records)])
         line = b"%08x %s\n" % (zlib.crc32(body), body)
@@ -149,15 +135,6 @@ class Journal:
             return
         image_key, fingerprint = (part.decode() for part in head)
         self._lines[image_key] = (offset, len(line), fingerprint)
-
-
-def _read_at(file: int, offset: int, length: int) -> bytes:
-    os.lseek(file, offset, os.SEEK_SET)
-    pieces = []
-    while length and (piece := os.read(file, length)):
-        pieces.append(piece)
-        length -= len(piece)
-    return b"".join(pieces)
 
 
 def _write(file: int, data: bytes) -> None:

@@ -31,11 +31,7 @@ def note_of(weights: str | Path, precision: str, options: MaskOptions, *, cached
 
 
 def check_note(out: Path, note: dict[str, Any], weights: str | Path) -> None:
-    """Note what the shards of a folder are made from.
-
-    Raises:
-        ValueError: there are shards that were made from something else.
-    """
+    """Note what the shards of a folder are made from, if none were made from something else."""
     out.mkdir(parents=True, exist_ok=True)
     if not (out / NOTE).exists():
         with replacing(out / NOTE) as unfinished:
@@ -45,15 +41,7 @@ def check_note(out: Path, note: dict[str, Any], weights: str | Path) -> None:
 
 
 def read_note(out: str | Path, weights: str | Path = "mobile_sam.pt") -> dict[str, Any]:
-    """Return what the shards of a folder are made from.
-
-    Args:
-        out: the folder.
-        weights: which a note of a version before 0.2 named by the hash of their file.
-
-    Raises:
-        FileNotFoundError: there is no note, and so no run.
-    """
+    """Return what the shards of a folder are made from. Before version 0.2, weights were named by their file's hash."""
     try:
         found = json.loads((Path(out) / NOTE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -102,21 +90,13 @@ def row_of(row: Row, item: Item, outcome: Outcome) -> Row:
 
 
 def read_shards(out: str | Path) -> Iterator[Row]:
-    """Yield the rows of the shards of a run, a file at a time, in any order. A row can be there twice.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
+    """Yield the rows of the shards of a run, a file at a time, in any order. A row can be there twice."""
     for shard in _shards(out):
         yield from parquet().read_table(shard).to_pylist()
 
 
 class Shards:
-    """The rows of the shards of a run by their ids; memory holds two shards at a time.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
+    """The rows of the shards of a run by their ids; memory holds two shards at a time."""
 
     def __init__(self, out: str | Path):
         self._places: dict[str, tuple[Path, int]] = {}

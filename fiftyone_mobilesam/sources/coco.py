@@ -1,11 +1,9 @@
 """The images of a COCO file and what is asked of each: one prompt an annotation, in pixels."""
 
-import logging
 import math
 import os
 import stat
-from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +13,35 @@ from fiftyone_mobilesam.engine.identity import digest
 from fiftyone_mobilesam.engine.item import Item, PlainPrompt
 from fiftyone_mobilesam.sources.coco_file import CocoFile
 
-logger = logging.getLogger("fiftyone.mobilesam")
 NO_SUCH_IMAGE = "image_id must be that of an image of the file, got another. Add the image's record, or correct it."
 VISIBLE = 2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CocoItem(Item):
-    """An image of a COCO file.
+    """An image of a COCO file."""
 
-    Attributes:
-        missing: why there is no such file, or None.
-        positions: of its annotations in the COCO file.
-        fingerprint: of all that its records depend on.
-        prompt_keys: of what the record of each prompt depends on.
-    """
-
-    missing: str | None
-    positions: np.ndarray
-    fingerprint: str
-    prompt_keys: list[str]
+    missing: str | None  # why there is no such file
+    positions: np.ndarray  # of its annotations in the COCO file
+    fingerprint: str  # of all that its records depend on
+    prompt_keys: list[str]  # of what the record of each prompt depends on
 
 
+@dataclass(frozen=True)
 class CocoSource:
-    """The images of a COCO file.
+    """The images of a COCO file."""
 
-    Args:
-        coco: the file.
-        images: folder that its file names are relative to; None if files are looked for elsewhere.
-        identity: of what masks are made from but their prompts.
-    """
-
-    def __init__(self, coco: CocoFile, images: Path | None, identity: str):
-        self.coco, self.images, self.identity = coco, images, identity
+    coco: CocoFile
+    images: Path | None = None  # folder that its file names are relative to; None if files are looked for elsewhere
+    identity: str = ""  # of what masks are made from but their prompts
 
     def item(self, ordinal: int) -> CocoItem:
         """Read what is asked of an image."""
-        record = self.coco.image(ordinal) or {}
+        record = self.coco.image(ordinal)
         positions, name = self.coco.positions(ordinal), record.get("file_name")
         path, state, failure = (None, [], None) if self.images is None else find_image(self.images, name)
-        annotations = [self.coco.annotation(position) for position in positions]
-        prompts, made_from = [prompt_of(annotation) for annotation in annotations], [state, self.identity]
+        annotations = list(map(self.coco.annotation, positions))
+        prompts, made_from = list(map(prompt_of, annotations)), [state, self.identity]
         return CocoItem(
             key=digest([record.get("id"), name]),
             source_id=record.get("id"),
@@ -68,22 +54,6 @@ class CocoSource:
             fingerprint=digest([made_from, prompts]),
             prompt_keys=[digest([made_from, prompt]) for prompt in prompts],
         )
-
-    def pending(self, ordinals: list[int], known: Callable[[CocoItem], Container[str]]) -> Iterator[CocoItem]:
-        """Yield images with the prompts that have no record yet.
-
-        Args:
-            ordinals: of the images.
-            known: gives the keys of the prompts of an image that have a record.
-        """
-        for item in map(self.item, ordinals):
-            done = known(item)
-            missing = [place for place, key in enumerate(item.prompt_keys) if key not in done]
-            yield replace(
-                item,
-                prompts=[item.prompts[place] for place in missing],
-                prompt_ids=[item.prompt_ids[place] for place in missing],
-            )
 
 
 def find_image(images: Path, name: Any) -> tuple[Path | None, list, str | None]:
@@ -115,7 +85,8 @@ def prompt_of(annotation: dict) -> PlainPrompt:
 
 
 def _box(box: Any) -> PlainPrompt:
-    x, y, width, height = _numbers(box, 4) or [math.nan] * 4
+    values = _numbers(box)
+    x, y, width, height = values if len(values) == 4 else [math.nan] * 4
     corners = [x, y, x + width, y + height]
     if not (all(map(math.isfinite, corners)) and width > 0 and height > 0):
         return {
@@ -126,8 +97,8 @@ def _box(box: Any) -> PlainPrompt:
 
 
 def _points(keypoints: Any) -> PlainPrompt:
-    values = _numbers(keypoints, None)
-    if values is None or len(values) % 3:
+    values = _numbers(keypoints)
+    if not values or len(values) % 3:
         return {
             "failure": f"keypoints must be [x, y, v, x, y, v, ...], got {keypoints!r:.200}. Correct or remove them."
         }
@@ -138,11 +109,9 @@ def _points(keypoints: Any) -> PlainPrompt:
     return {"points": points, "labels": [1] * len(points)}
 
 
-def _numbers(values: Any, count: int | None) -> list[float] | None:
-    """Return a list of numbers as floats, or None if it is something else or of another length."""
-    if not isinstance(values, list) or count not in (None, len(values)):
-        return None
+def _numbers(values: Any) -> list[float]:
+    """Return a list of numbers as floats, none if it is something else."""
     try:
-        return [float(value) for value in values]
+        return [float(value) for value in values] if isinstance(values, list) else []
     except (TypeError, ValueError, OverflowError):
-        return None
+        return []

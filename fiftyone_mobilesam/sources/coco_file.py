@@ -19,20 +19,13 @@ NO_IMAGE = -1
 class CocoFile:
     """An index of a COCO file: where in it each image and annotation is.
 
-    Args:
-        path: of the file.
-
     Attributes:
-        path: of the file.
         count: number of annotations. They are known by their position in the file, ids may be doubled.
         images: number of images that are in the file or named by annotations; each has an ordinal.
         owners: (count,) ordinal of each annotation's image, -1 where it names none.
         unknown_categories: number of annotations whose category is not in the file.
         duplicate_ids: number of annotations whose id an earlier one has.
         duplicate_image_ids: number of images whose id an earlier one has; annotations are the earlier one's.
-
-    Raises:
-        AnnotationError: not a COCO file with images and annotations.
     """
 
     def __init__(self, path: str | Path):
@@ -84,9 +77,13 @@ class CocoFile:
         """Return the positions of an image's annotations."""
         return self._by_image[self._firsts[ordinal] : self._firsts[ordinal + 1]]
 
-    def image(self, ordinal: int) -> dict[str, Any] | None:
-        """Return an image's record, or None if annotations name it and the file does not have it."""
-        return self._read(*self._images[ordinal]) if ordinal in self._images else None
+    def image(self, ordinal: int) -> dict[str, Any]:
+        """Return an image's record, empty if annotations name it and the file does not have it."""
+        return self._read(*self._images[ordinal]) if ordinal in self._images else {}
+
+    def image_of(self, position: int) -> dict[str, Any]:
+        """Return the record of an annotation's image, empty if it names none that the file has."""
+        return self.image(int(self.owners[position]))
 
     def annotation(self, position: int) -> Any:
         """Return an annotation."""
@@ -97,25 +94,22 @@ class CocoFile:
 
         The copy appears at once or not at all.
         """
-        with replacing(out) as unfinished, open(unfinished, "wb") as file:
-            self._write(file, change)
-
-    def _write(self, file: Any, change: Callable[[int, dict], dict]) -> None:
         position, separator, in_list = 0, b"{", b""
-        for item in read_items(self.path, ("images", "annotations")):
-            if item.kind in ("start", "value"):
-                file.write(separator + json.dumps(item.key).encode() + b": ")
-                separator, in_list = b",\n", b"\n"
-            text = item.text
-            if item.kind == "item":
-                if item.key == "annotations":
-                    annotation = json.loads(text)
-                    if isinstance(annotation, dict):
-                        text = json.dumps(change(position, annotation), ensure_ascii=False).encode()
-                    position += 1
-                text, in_list = in_list + text, b",\n"
-            file.write(text)
-        file.write(b"}\n")
+        with replacing(out) as unfinished, open(unfinished, "wb") as file:
+            for item in read_items(self.path, ("images", "annotations")):
+                if item.kind in ("start", "value"):
+                    file.write(separator + json.dumps(item.key).encode() + b": ")
+                    separator, in_list = b",\n", b"\n"
+                text = item.text
+                if item.kind == "item":
+                    if item.key == "annotations":
+                        annotation = json.loads(text)
+                        if isinstance(annotation, dict):
+                            text = json.dumps(change(position, annotation), ensure_ascii=False).encode()
+                        position += 1
+                    text, in_list = in_list + text, b",\n"
+                file.write(text)
+            file.write(b"}\n")
 
     def _ordinal(self, image_id: Any) -> int:
         if not isinstance(image_id, (int, float, str)):

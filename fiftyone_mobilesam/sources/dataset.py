@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any
 
 import fiftyone as fo
+import fiftyone.core.utils as fou
 from bson import ObjectId
 from fiftyone.core.collections import SampleCollection
 
@@ -33,36 +34,19 @@ FOUND_ATTRIBUTES = ("predicted_iou", "stability_score")  # of what no prompt ask
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DatasetItem(Item):
-    """A sample or frame on its way to its labels. `prompts` are by field name, as the database holds them.
+    """A sample or frame on its way to its labels. `prompts` are by field name, as the database holds them."""
 
-    Attributes:
-        stays: what stays of the labels that it has.
-        boxes: of labels that are filled in place, by id, the boxes before the first run.
-        fingerprint: of a sequence up to here; None if an item stands alone.
-        stored: the fingerprint that the database has for it, if it is of a sequence.
-        is_first: whether a sequence begins here.
-    """
-
-    stays: Stays = field(default_factory=Stays)
-    boxes: dict[str, Any] = field(default_factory=dict)
-    fingerprint: str | None = None
-    stored: str | None = None
-    is_first: bool = False
+    stays: Stays = field(default_factory=Stays)  # of the labels that it has
+    boxes: dict[str, Any] = field(default_factory=dict)  # by id, of labels filled in place, before the first run
+    fingerprint: str | None = None  # of a sequence up to here; None if an item stands alone
+    stored: str | None = None  # the fingerprint that the database has for it
+    is_first: bool = False  # whether a sequence begins here
 
 
 class DatasetSource:
-    """The documents of a dataset or view that get labels.
+    """The documents of a dataset or view that get labels; with `propagate` in sequences, see `in_sequences`.
 
-    Args:
-        samples: images, patches, videos, clips, frames, or groups, of which all image slices are taken.
-        label_field: where the masks go.
-        options: of the run; the prompt fields are in it.
-        propagate: whether they follow each other, see `in_sequences`.
-        wait: how long to wait for the database, in seconds.
-
-    Raises:
-        FieldError: a field that is missing or does not fit.
-        TypeError: no dataset or view.
+    Of groups all image slices are taken. `wait` is how long to wait for the database, in seconds.
     """
 
     def __init__(
@@ -90,13 +74,9 @@ class DatasetSource:
         return len(self.keys)
 
     def check_owner(self) -> None:
-        """Check that no labels but a job's own will be replaced.
-
-        Raises:
-            FieldError: there are others.
-        """
+        """Check that no labels but a job's own will be replaced."""
         others = 0
-        for chunk in _chunks(self.keys, ASKED_AT_ONCE):
+        for chunk in fou.iter_slices(self.keys, ASKED_AT_ONCE):
             wanted = {
                 "_id": {"$in": [ObjectId(unit_id) for unit_id, _ in chunk]},
                 f"{self.label_field}.detections.0": {"$exists": True},
@@ -120,9 +100,10 @@ class DatasetSource:
         labels = self.label_field if single else f"{self.label_field}.detections"
         names = ATTRIBUTES if self.options.prompt_paths else FOUND_ATTRIBUTES
         fields = {f"{self.label_field}.{name}": kind for name, kind in JOURNAL_FIELDS.items()}
+        fields |= {f"{labels}.{name}": ATTRIBUTES[name] for name in names}
         if not self.options.in_place:
             del fields[f"{self.label_field}.prompt_boxes"]
-        for path, kind in {**fields, **{f"{labels}.{name}": ATTRIBUTES[name] for name in names}}.items():
+        for path, kind in fields.items():
             if path not in schema:
                 add(path, kind)
 
@@ -142,17 +123,14 @@ class DatasetSource:
             for keys in self.sequences:
                 yield from self._pending_sequence(keys, names, report)
             return
-        files = ["detections.mask_path", "mask_path"] if on_disk else []
-        for chunk in map(dict, _chunks(self.keys, FETCHED_AT_ONCE)):
-            journals = self._stored(chunk, (*JOURNAL_FIELDS, *files))
-            for item in self._fetch(chunk):
-                journal = journals.get(item.key) or {}
-                nothing = self.options.in_place and not any(item.prompts.values())
-                same = journal.get("fingerprint") in names.fingerprints(item.prompts) and files_are_there(journal)
-                if nothing or same or (found := self._to_do(item, journal, names)) is None:
-                    _up_to_date(report, journal)
-                else:
-                    yield found
+        files = ("detections.mask_path", "mask_path") if on_disk else ()
+        for item, journal in self._with_journals(self.keys, files):
+            nothing = self.options.in_place and not any(item.prompts.values())
+            same = journal.get("fingerprint") in names.fingerprints(item.prompts) and files_are_there(journal)
+            if nothing or same or (found := self._to_do(item, journal, names)) is None:
+                _up_to_date(report, journal)
+            else:
+                yield found
 
     def _pending_sequence(self, keys: list[Key], names: Names, report: Report) -> Iterator[DatasetItem]:
         # A mask depends on all images before it, so one stale document makes the sequence start again.
@@ -173,11 +151,12 @@ class DatasetSource:
                 yield replace(item, fingerprint=fingerprints[item.key], stored=stored, is_first=is_first)
                 is_first = False
 
-    def _with_journals(self, keys: list[Key]) -> Iterator[tuple[DatasetItem, dict]]:
-        for chunk in map(dict, _chunks(keys, FETCHED_AT_ONCE)):
-            journals = self._stored(chunk)
+    def _with_journals(self, keys: list[Key], others: Sequence[str] = ()) -> Iterator[tuple[DatasetItem, dict]]:
+        """Yield documents as the view shows them, and what jobs wrote beside their labels, which it might not show."""
+        for chunk in map(dict, fou.iter_slices(keys, FETCHED_AT_ONCE)):
+            journals = self._stored(chunk, (*JOURNAL_FIELDS, *others))
             for item in self._fetch(chunk):
-                yield item, journals.get(item.key) or {}
+                yield item, _value(journals.get(item.key), self.label_field) or {}
 
     def _to_do(self, item: DatasetItem, journal: dict, names: Names) -> DatasetItem | None:
         """Return an item with what stays of its labels; None if a view hides prompts and the others are up to date."""
@@ -185,12 +164,15 @@ class DatasetSource:
             return item
         same_settings = names.made(journal["fingerprint"])
         before, now = journal.get("made_from") or {}, prompt_names(item.prompts)
-        hidden = (before.keys() & self._all_prompts(item)) - now.keys()
+        whole = self._stored([item.key], fields=item.prompts).get(item.key)  # with what the view hides
+        there = prompt_names({name: _value(whole, name) for name in item.prompts})
+        hidden = (before.keys() & there.keys()) - now.keys()
         shown = {name: what for name, what in before.items() if name not in hidden}
         same = shown.keys() == now.keys() and all(shown[name] in known for name, known in now.items())
         if before and same_settings and same and files_are_there(journal):
             return None
-        stored = journal | (self._stored({item.key: None}, ["detections"]).get(item.key) or {})
+        labels = self._stored([item.key], ["detections"]).get(item.key)
+        stored = journal | (_value(labels, self.label_field) or {})
         in_place = self.options.in_place
         stays = what_stays(stored, item.prompts, same_settings=same_settings, hidden=hidden, in_place=in_place)
         # A box that was corrected since is the prompt now, and the one to go back to.
@@ -198,20 +180,16 @@ class DatasetSource:
         boxes = {name: box for name, box in (journal.get("prompt_boxes") or {}).items() if name in known}
         return replace(item, stays=stays, stored=journal["fingerprint"], boxes=boxes)
 
-    def _all_prompts(self, item: DatasetItem) -> set[str]:
-        """Return the ids of an item's prompts, those that the view hides too."""
-        wanted = {"_id": ObjectId(item.key)}, dict.fromkeys(item.prompts, 1)
-        found = patiently(lambda: self.documents.find_one(*wanted), wait=self.wait)
-        return prompt_names({name: _value(found or {}, name) for name in item.prompts}).keys()
-
     def prompt_failures(self) -> Iterator[Failure]:
         """Yield each prompt that has a record with a reason in place of a mask."""
         names = ("detections.failure", "detections.prompt_id", "failure", "prompt_id")
-        for chunk in map(dict, _chunks(self.keys, FETCHED_AT_ONCE)):
-            for unit_id, labels in self._stored(chunk, names).items():
-                for label in (labels or {}).get("detections", [labels or {}]):
+        for chunk in map(dict, fou.iter_slices(self.keys, FETCHED_AT_ONCE)):
+            for unit_id, doc in self._stored(chunk, names, ("filepath", "frame_number")).items():
+                path = doc.get("filepath") or f"frame {doc.get('frame_number', '?')}"
+                labels = _value(doc, self.label_field) or {}
+                for label in labels.get("detections", [labels]):
                     if label.get("failure"):
-                        yield Failure(unit_id, label.get("prompt_id"), self._filepath(unit_id), label["failure"])
+                        yield Failure(unit_id, label.get("prompt_id"), path, label["failure"])
 
     def _keys(self) -> list[Key]:
         """Return id, file and frame number of each document, each once."""
@@ -227,16 +205,12 @@ class DatasetSource:
         }
         return list(frames.items())
 
-    def _filepath(self, unit_id: str) -> str:
-        doc = patiently(lambda: self.documents.find_one({"_id": ObjectId(unit_id)}), wait=self.wait) or {}
-        return doc.get("filepath") or f"frame {doc.get('frame_number', '?')}"
-
-    def _stored(self, chunk: dict, names: Iterable[str] = tuple(JOURNAL_FIELDS)) -> dict[str, dict | None]:
-        """Return what jobs wrote beside the labels, by id; a view might not show it."""
-        wanted = {"_id": {"$in": [ObjectId(unit_id) for unit_id in chunk]}}
-        fields = {f"{self.label_field}.{name}": 1 for name in names}
-        found = patiently(lambda: list(self.documents.find(wanted, fields)), wait=self.wait)
-        return {str(doc["_id"]): _value(doc, self.label_field) for doc in found}
+    def _stored(self, ids: Iterable[str], names: Iterable[str] = (), fields: Iterable[str] = ()) -> dict[str, dict]:
+        """Return documents by id, not as the view shows them: of the label field `names`, and other `fields`."""
+        wanted = {"_id": {"$in": [ObjectId(unit_id) for unit_id in ids]}}
+        paths = dict.fromkeys([*(f"{self.label_field}.{name}" for name in names), *fields], 1)
+        found = patiently(lambda: list(self.documents.find(wanted, paths)), wait=self.wait)
+        return {str(doc["_id"]): doc for doc in found}
 
     def _fetch(self, chunk: dict) -> Iterator[DatasetItem]:
         """Yield the documents of a chunk as the view shows them. One that was deleted meanwhile gives nothing."""
@@ -262,7 +236,7 @@ def _up_to_date(report: Report, journal: dict) -> None:
     report.failed_prompts += journal.get("failed_prompts", 0)
 
 
-def _value(doc: dict, path: str) -> Any:
+def _value(doc: dict | None, path: str) -> Any:
     """Return what stands at a dotted path, or None."""
     for name in path.split("."):
         doc = (doc or {}).get(name)
@@ -272,7 +246,3 @@ def _value(doc: dict, path: str) -> Any:
 def _labels(value: dict | None) -> dict | None:
     """Return labels, or None where a view shows none as a list of nothing, `{"detections": None}`."""
     return None if value and any(value.get(name, ()) is None for name in LISTS) else value
-
-
-def _chunks(items: Sequence, size: int) -> Iterator[Sequence]:
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -15,27 +15,16 @@ _DECODER = json.JSONDecoder()
 
 
 class Item(NamedTuple):
-    """A piece of the object.
-
-    Attributes:
-        key: of the object.
-        kind: "value" for a whole value, "item" for one of a list, "start" and "end" for a list's brackets.
-        offset: first byte of `text` in the file.
-        text: JSON, as it stands in the file.
-    """
+    """A piece of the object."""
 
     key: str
-    kind: str
-    offset: int
-    text: bytes
+    kind: str  # "value" for a whole value, "item" for one of a list, "start" and "end" for a list's brackets
+    offset: int  # first byte of `text` in the file
+    text: bytes  # JSON, as it stands in the file
 
 
 def read_items(path: str | Path, lists: tuple[str, ...]) -> Iterator[Item]:
-    """Read a file of one JSON object; of the keys in `lists` one item at a time.
-
-    Raises:
-        AnnotationError: the file cannot be read, or is not one JSON object.
-    """
+    """Read a file of one JSON object; of the keys in `lists` one item at a time."""
     try:
         with open(path, "rb") as file:
             yield from _Reader(file).items(lists)
@@ -70,7 +59,6 @@ class _Reader:
             if key in lists and self._peek() == "[":
                 yield from self._list(key)
             else:
-                self._peek()
                 yield Item(key, "value", *self._value())
             more = self._expect(",}") == ","
         if self._peek():
@@ -81,7 +69,6 @@ class _Reader:
         self._expect("[")
         more = self._peek() != "]" or not self._expect("]")
         while more:
-            self._peek()
             yield Item(key, "item", *self._value())
             more = self._expect(",]") == ","
         yield Item(key, "end", self._start + self._at - 1, b"]")
@@ -102,7 +89,8 @@ class _Reader:
         return found
 
     def _value(self) -> tuple[int, bytes]:
-        """Return the offset and text of the value that starts here."""
+        """Return the offset and text of the next value."""
+        self._peek()
         while True:
             try:
                 end = _DECODER.raw_decode(self._text, self._at)[1]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fiftyone_mobilesam.engine.identity import digest
 from fiftyone_mobilesam.engine.item import PlainPrompt
+from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.sources.coco import prompt_of
 from fiftyone_mobilesam.sources.coco_file import CocoFile
 from mobilesam import FieldError
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import fiftyone as fo
     from fiftyone.core.collections import SampleCollection
 
-    from fiftyone_mobilesam.options import Options
     from fiftyone_mobilesam.prompts import LabelPrompt
 
 IMAGES_PER_SHARD = 32
@@ -45,8 +45,6 @@ def write_manifest(
         FieldError: there is no prompt field, or not of images.
         MissingPackageError: pyarrow is not installed.
     """
-    from fiftyone_mobilesam.options import Options
-
     parsed = Options.parse(**options)
     check_samples(samples, parsed)
     fields = ["filepath", *parsed.prompt_paths.values()]
@@ -78,12 +76,8 @@ def write_coco_manifest(
         return _write(path, rows, images_per_shard)
 
 
-def check_samples(samples: "SampleCollection", options: "Options") -> None:
-    """Check that a manifest can be made of samples.
-
-    Raises:
-        FieldError: it cannot.
-    """
+def check_samples(samples: "SampleCollection", options: Options) -> None:
+    """Check that a manifest can be made of samples."""
     if not options.prompt_paths:
         raise FieldError("prompt_field must name the field of the prompts, got none. Pass prompt_field='detections'.")
     from fiftyone_mobilesam import host
@@ -95,7 +89,7 @@ def check_samples(samples: "SampleCollection", options: "Options") -> None:
         )
 
 
-def dataset_row(sample: "fo.Sample", options: "Options") -> Row:
+def dataset_row(sample: "fo.Sample", options: Options) -> Row:
     """Return the row of a sample. Its prompts are fractions of the image's sides, as in FiftyOne."""
     from fiftyone_mobilesam.prompts import label_prompts
 
@@ -110,14 +104,13 @@ def row_of_prompts(sample_id: str, filepath: str, prompts: "list[LabelPrompt]") 
 
 def coco_row(coco: CocoFile, ordinal: int) -> Row | None:
     """Return the row of an image, its path as in the file; None without a path or annotations."""
-    record, positions = coco.image(ordinal) or {}, coco.positions(ordinal)
+    record, annotations = coco.image(ordinal), list(map(coco.annotation, coco.positions(ordinal)))
     name = record.get("file_name")
-    if not len(positions) or not isinstance(name, str):
+    if not annotations or not isinstance(name, str):
         return None
-    annotations = [coco.annotation(position) for position in positions]
     size = [record.get("width"), record.get("height")]
     ids = [json.dumps(annotation.get("id")) for annotation in annotations]
-    return _row(json.dumps(record.get("id")), name, size, ids, [prompt_of(annotation) for annotation in annotations])
+    return _row(json.dumps(record.get("id")), name, size, ids, list(map(prompt_of, annotations)))
 
 
 def _relative(prompt: "LabelPrompt") -> PlainPrompt:

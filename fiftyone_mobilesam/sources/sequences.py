@@ -33,29 +33,17 @@ def flat(samples: SampleCollection) -> SampleCollection:
 
 
 def dynamic_groups(samples: SampleCollection) -> list[list[Key]]:
-    """Return the samples of each group of a view like `dataset.group_by("scene", order_by="frame_number")`.
-
-    Raises:
-        FieldError: the samples are videos.
-    """
+    """Return the samples of each group of a view like `dataset.group_by("scene", order_by="frame_number")`."""
     if flat(samples).media_type == VIDEO:
         raise FieldError("A view by group_by must be of images, got videos. Leave group_by out: each is a sequence.")
     return [[(sample_id, ("", None)) for sample_id in group.values("id")] for group in samples.iter_dynamic_groups()]
 
 
 def in_sequences(samples: SampleCollection, keys: Sequence[Key], *, is_video: bool) -> list[list[Key]]:
-    """Divide documents into sequences, in order.
+    """Divide the documents of `flat` samples into sequences, in order.
 
     A sequence is a run of frames of one video without a gap, the frames that a frames view has of a video, the slices
     of a group in the order of `group_slices`, or else all images.
-
-    Args:
-        samples: see `flat`.
-        keys: of its documents.
-        is_video: whether they are frames.
-
-    Raises:
-        FieldError: patches do not follow each other.
     """
     dataset = host.own_dataset(samples)
     if is_video:
