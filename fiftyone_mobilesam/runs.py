@@ -45,14 +45,16 @@ class RunRecord:
     ):
         self.samples, self.key, self.report, self.wait = samples, key, report, wait
         self.dataset = host.root_dataset(samples)
+        shown_as_samples = host.is_frames_view(samples) and not report.into.startswith(FRAMES)
+        label_field = FRAMES + report.into if shown_as_samples else report.into
         self.facts = {
-            "label_field": report.into,
+            "label_field": label_field,
             "call": call,
             "is_job": is_job,
             "made_from": made_from,
             "started": _now(),
             "versions": {"mobilesam": __version__, "fiftyone": fo.__version__},
-            "paths_before": sorted(paths_in(self.dataset, report.into)),
+            "paths_before": sorted(paths_in(self.dataset, label_field)),
         }
         self._failures_saved = -1
         patiently(self._register, wait=wait)
@@ -136,7 +138,7 @@ def state_of(config: Any) -> str:
 
 
 def label_field_of(config: Any) -> str:
-    """Return the field that a run fills."""
+    """Return the path of the field that a run fills, in the dataset that keeps its record."""
     return getattr(config, "label_field", None) or call_of(config)["label_field"]
 
 
@@ -145,8 +147,11 @@ def check_no_other_job(dataset: fo.Dataset, job: str, call: dict[str, Any]) -> N
     for key in list_runs(dataset):
         config = dataset.get_run_info(key).config
         other = call_of(config)
-        prompts, theirs = ([said.get(name) for name in PROMPT_FIELDS if said.get(name)] for said in (call, other))
-        same_field = label_field_of(config) == call["label_field"]
+        # Frames may have been labelled as samples of a view, whose fields lack the prefix.
+        prompts, theirs = (
+            [said[name].removeprefix(FRAMES) for name in PROMPT_FIELDS if said.get(name)] for said in (call, other)
+        )
+        same_field = label_field_of(config).removeprefix(FRAMES) == call["label_field"].removeprefix(FRAMES)
         if is_job(config) and key != job_key(job) and same_field and theirs != prompts:
             raise FieldError(
                 f"label_field must be a job's own, got {call['label_field']!r}, which job {key.removeprefix(PREFIX)!r} "

@@ -68,7 +68,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         super().__init__()
         self.predictor = predictor
         self.config = options or Options()
-        self.last_run = Report()
+        self.last_run, self._written = Report(), []
         self.run, self.stop, self.turn = run, stop or threading.Event(), turn or nullcontext()
         self._options = self.config
         self._target: Target | None = None
@@ -108,16 +108,17 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         self._options = Options.parse(self.config, **kwargs)
 
     def __enter__(self) -> "MobileSAMModel":
-        self.last_run, self._written = Report(), []
-        self._target = Target.find()
-        if self._target is not None:
-            self._target.check(self._options)
-            self._target.prepare()
-            self.last_run.into = self._target.label_field
-        self._check_merge()
+        self.last_run, self._written, self._target = Report(), [], None
+        target = Target.find()
+        if target is not None:
+            target.check(self._options)
+            target.prepare()
+            self.last_run.into = target.label_field
         if not self._options.prompt_paths:
             Labeller(self.predictor, self._options)  # fails on wrong options
             logger.info("There is no prompt field: segmenting everything")
+        self._target = target
+        self._check_merge()
         return self
 
     def __exit__(self, exc_type: type | None, error: BaseException | None, traceback: Any) -> None:

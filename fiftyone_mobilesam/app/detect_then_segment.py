@@ -15,6 +15,8 @@ from fiftyone_mobilesam.app.recipe import check_fields, detect_then_segment, lis
 from fiftyone_mobilesam.engine.report import count
 from fiftyone_mobilesam.fields import label_fields
 
+CONFIDENCE = 0.3  # of the form, and of a call that names none
+
 
 def _output(result: dict[str, Any]) -> types.Property:
     prop = _result.output(result)
@@ -64,7 +66,7 @@ class DetectThenSegment(LongOperator):
             label="Look for (optional)",
             description="For detectors that are told in words, such as Grounding DINO: person, red car",
         )
-        inputs.float("confidence_thresh", default=0.3, min=0, max=1, label="Drop boxes below this confidence")
+        inputs.float("confidence_thresh", default=CONFIDENCE, min=0, max=1, label="Drop boxes below this confidence")
         inputs.str("boxes_field", default="predictions", label="Put the boxes into", description="A new field")
         inputs.str("label_field", default="predictions_masks", label="Put the masks into", description="A new field")
         truths = {name: name for name in label_fields(samples, (fo.Detections,))}
@@ -84,7 +86,7 @@ class DetectThenSegment(LongOperator):
             "boxes_field": boxes_field,
             "label_field": params.get("label_field") or f"{boxes_field}_masks",
             "classes": [name.strip() for name in (params.get("classes") or "").split(",") if name.strip()],
-            "confidence_thresh": params.get("confidence_thresh"),
+            "confidence_thresh": params.get("confidence_thresh", CONFIDENCE),
             "gt_field": params.get("gt_field"),
         }
 

@@ -97,7 +97,8 @@ def class_of(label: fo.Detection) -> str:
 
 def attributes(label: fo.Detection) -> dict[str, Any]:
     """Return what a label has besides box and mask, as far as JSON can hold it."""
-    kept = {name: value for name, value in label.iter_attributes() if name not in ("failure", "instance")}
+    # FiftyOne gives them in the order of a set, another one in every process.
+    kept = {name: value for name, value in sorted(label.iter_attributes()) if name not in ("failure", "instance")}
     kept |= {"score": label.confidence, "index": label.index, "tags": list(label.tags) or None}
     return {name: value for name, value in kept.items() if _is_plain(value)}
 

@@ -40,8 +40,11 @@ def merge_coco(
         source, report = CocoSource(coco), coco_report(coco, out)
         rows = ((ordinal, coco_row(coco, ordinal)) for ordinal in range(coco.images))
         wanted = {row["id"]: ordinal for ordinal, row in rows if row}
+        answered: set[str] = set()
         for row in read_shards(shards):
-            if row["id"] in wanted:
+            # A row can be there twice, where it was tried again: a failure takes nothing away.
+            if row["id"] in wanted and (row["failure"] is None or row["id"] not in answered):
+                answered.add(row["id"])
                 item = source.item(wanted[row["id"]])
                 records = zip(item.prompt_keys, map(str.encode, row["records"]), strict=True)
                 journal.append(item.key, item.fingerprint, list(records))

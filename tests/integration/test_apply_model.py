@@ -281,3 +281,15 @@ def test_the_report_says_how_a_run_ended(model, make_dataset, error, state):
     with pytest.raises(type(error)):
         dataset.apply_model(model, label_field="masks", prompt_field="boxes", progress=end)
     assert (model.last_run.state, model.last_run.reason) == (state, "OSError: full" if state == "stopped" else None)
+
+
+def test_a_refused_call_leaves_no_field_behind(model, make_dataset):
+    dataset = make_dataset({"boxes": detections(*BOXES)})
+    with pytest.raises(FieldError, match="must not be a prompt field"):
+        dataset.apply_model(model, label_field="boxes", prompt_field="boxes")
+    model.needs_fields = {"prompt_field": "boxes", "merge": True}
+    try:
+        with pytest.raises(ValueError, match="the field to merge with is not known"):
+            model.predict_all([dataset.first().filepath], samples=[dataset.first()])
+    finally:
+        model.needs_fields = {}

@@ -13,6 +13,7 @@ from scenes import LEFT, detections, draw_scene, ellipse_box, full_mask, iou
 
 import fiftyone_mobilesam as fom
 from fiftyone_mobilesam import cli
+from fiftyone_mobilesam.export.masks import attributes
 from mobilesam import FieldError
 
 HEIGHT, WIDTH = 240, 320
@@ -97,6 +98,12 @@ def test_twice_gives_the_same_bytes(dataset, tmp_path):
     for name in ("a", "b"):
         fom.export_masks(dataset, "masks", tmp_path / f"{name}.json", format="coco-polygons")
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_keys_have_an_order_that_no_process_changes():
+    names = [f"attribute_{number}" for number in range(20)]
+    kept = attributes(fo.Detection(label="a", bounding_box=[0, 0, 1, 1], **dict.fromkeys(names, 1)))
+    assert [name for name in kept if name in names] == sorted(names)
 
 
 def drawn(folder, image):

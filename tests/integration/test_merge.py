@@ -1,21 +1,23 @@
 """Shards come home: a merge writes what `apply_model` would have written, once, and leaves what is a person's."""
 
 import functools
+import json
 
 import fiftyone as fo
 import numpy as np
 import pytest
+from coco_calls import coco_folder
 from scenes import LEFT, RIGHT, detections, ellipse_box, keypoints
 
 import fiftyone_mobilesam as fom
-from fiftyone_mobilesam.cluster import merge_into_dataset, write_manifest
-from fiftyone_mobilesam.engine.records import RecordForm
+from fiftyone_mobilesam.cluster import merge_coco, merge_into_dataset, write_coco_manifest, write_manifest
+from fiftyone_mobilesam.engine.records import RecordForm, record_of_failure
 from fiftyone_mobilesam.engine.run import Settings
 from fiftyone_mobilesam.jobs.former import former_merge
 from fiftyone_mobilesam.jobs.ray import ShardWriter
 from fiftyone_mobilesam.options import MaskOptions, Options
 from fiftyone_mobilesam.review import Review
-from fiftyone_mobilesam.sinks.shards import check_note, note_of, read_shards
+from fiftyone_mobilesam.sinks.shards import check_note, note_of, read_shards, write_shard
 from mobilesam import FieldError
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install 'mobilesam[ray]'")
@@ -187,3 +189,14 @@ def test_what_an_earlier_version_merged_is_known(make_dataset, tmp_path):
     dataset._sample_collection.update_many({}, {"$set": {"masks.fingerprint": before}})
     dataset.reload()
     assert (merge().masks, merge().up_to_date) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["0", "z"])  # shards are read in the order of their names
+def test_a_failed_try_takes_nothing_away(tmp_path, name):
+    folder, out = coco_folder(tmp_path), tmp_path / "out"
+    write_coco_manifest(folder / "in.json", folder / "images", tmp_path / "manifest.parquet")
+    label_here(tmp_path / "manifest.parquet", out)
+    [row, _] = read_shards(out)
+    failed = json.dumps(record_of_failure("The disk was away."))
+    write_shard(out / "shards" / f"{name}.parquet", [{**row, "records": [failed] * 2, "failure": "The disk was away."}])
+    assert merge_coco(folder / "in.json", out, tmp_path / "out.json").masks == 4

@@ -54,7 +54,8 @@ def test_undo_takes_one_run_and_nothing_else(plugin, dataset):
     assert dataset.first().masks.detections[0].run == one["run"]
 
 
-def test_undo_of_frames(plugin, tmp_path):
+@pytest.mark.parametrize("shown_as", ["a video", "images"])
+def test_undo_of_frames(plugin, tmp_path, shown_as):
     import cv2
     from scenes import draw_scene
 
@@ -67,8 +68,14 @@ def test_undo_of_frames(plugin, tmp_path):
         sample.frames[number] = fo.Frame(boxes=detections(*BOXES))
     dataset = fo.Dataset()
     dataset.add_sample(sample)
+    how = {"params": {"prompt_field": "frames.boxes", "label_field": "frames.masks"}}
+    if shown_as == "images":
+        how = {
+            "view": dataset.to_frames(sample_frames=True),
+            "params": {"prompt_field": "boxes", "label_field": "masks"},
+        }
     try:
-        result = run(plugin, "segment", dataset, params={"prompt_field": "frames.boxes", "label_field": "frames.masks"})
+        result = run(plugin, "segment", dataset, **how)
         assert result["masks"] == dataset.count("frames.masks.detections.mask") == 4
         assert run(plugin, "undo_run", dataset)["labels"] == 4
         assert not dataset.has_frame_field("masks")
