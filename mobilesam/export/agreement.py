@@ -32,19 +32,12 @@ class Agreement:
 
     def as_dict(self) -> dict[str, float]:
         """Return it as plain numbers, rounded to 3 digits."""
-        return {
-            name: float(f"{value:.3g}") if name[0] == "l" else round(value, 5) for name, value in asdict(self).items()
-        }
+        logits = float(f"{self.logits_max_difference:.3g}")
+        return {name: round(value, 5) for name, value in asdict(self).items()} | {"logits_max_difference": logits}
 
 
 def measure(encoder: Graph, decoder: Graph, logits: str, run_encoder: Run, run_decoder: Run) -> Agreement:
-    """Compare two graphs, run in torch, with what became of them.
-
-    Args:
-        encoder, decoder: the graphs.
-        logits: the decoder's output to compare.
-        run_encoder, run_decoder: run the exported files on the same inputs.
-    """
+    """Compare one output of the decoder, run in torch, with what the exported files make of the same images."""
     index = list(decoder.outputs).index(logits)
     differences, ious = [], []
     for image, prompts in scenes():

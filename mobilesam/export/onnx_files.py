@@ -185,7 +185,7 @@ def _describe(onnx, path: Path, graph: Graph, facts: dict[str, str]) -> None:
 
 def _keep(pair: ExportedPair, folder: Path, convention: Signature) -> ExportedPair:
     folder.mkdir(parents=True, exist_ok=True)
-    kept = ExportedPair(folder / convention.encoder_file, folder / convention.decoder_file)
+    kept = ExportedPair(folder / convention.encoder_file, folder / "decoder.onnx")
     for source, destination in zip(pair, kept, strict=True):
         with replacing(destination) as unfinished:
             shutil.move(source, unfinished)  # to another file system it copies

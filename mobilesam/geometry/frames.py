@@ -106,14 +106,8 @@ def bilinear_resample(
 ) -> np.ndarray:
     """Resample along the first axis as `F.interpolate(mode="bilinear", align_corners=False)` does.
 
-    Args:
-        samples: (N, ...) values.
-        out_size: number of samples out.
-        span: how much of the input, from its start, is stretched over the output. Default: all of it.
-        last: index of the last sample that may be read. Default: the last one.
-
-    Returns:
-        (out_size, ...) values.
+    (N, ...) -> (out_size, ...). The first `span` of the input, in samples, is stretched over the output, and no sample
+    after the index `last` is read. Default: all of it.
     """
     span = len(samples) if span is None else span
     last = len(samples) - 1 if last is None else last

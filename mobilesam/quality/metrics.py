@@ -45,15 +45,10 @@ def jittered(box: np.ndarray, share: float, rng: np.random.Generator, original_h
 
 
 def calibration(predicted: np.ndarray, true: np.ndarray, bins: int = 10) -> dict:
-    """Compare predicted with true IoUs.
+    """Compare predicted with true IoUs, (N,) each, in bins of equal width over [0, 1]; those above 1 are in the last.
 
-    Args:
-        predicted, true: (N,).
-        bins: of equal width over [0, 1]; predictions above 1 are in the last.
-
-    Returns:
-        pearson and spearman correlation (None for fewer than 2 values or constant ones), expected calibration error,
-        and per bin that has values: count, mean predicted and mean true IoU.
+    Gives the pearson and spearman correlation (None for fewer than 2 values or constant ones), the expected
+    calibration error, and per bin that has values its count, mean predicted and mean true IoU.
     """
     index = np.clip((predicted * bins).astype(int), 0, bins - 1)
     rows = [

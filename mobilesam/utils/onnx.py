@@ -98,10 +98,9 @@ def decode_all(
     mask_input: Tensor,
     has_mask_input: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Decode with plain arithmetic where the model branches, so that one traced graph serves every prompt.
+    """Return low-res logits (B, 4, 256, 256) and IoU predictions (B, 4).
 
-    Returns:
-        low-res logits (B, 4, 256, 256) and IoU predictions (B, 4).
+    With plain arithmetic where the model branches, so that one traced graph serves every prompt.
     """
     encoder = model.prompt_encoder
     has_mask = has_mask_input.reshape(-1, 1, 1, 1)

@@ -45,7 +45,8 @@ def download(
     Raises:
         DownloadError: no address answers, the file is another one, or another file is in its place.
     """
-    path = Path(destination).expanduser() if destination else default_path()
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(destination).expanduser() if destination else Path(cache, "mobilesam", "mobile_sam.pt")
     if path.exists():
         if (found := sha256_of(path)) == sha256:
             return path
@@ -71,12 +72,6 @@ def download(
         "The official weights could not be downloaded:\n  " + "\n  ".join(reasons) + "\n"
         f'Offline, "mobile_sam.pt" means the bundled weights, which need no download. Or put the file at {path}.'
     )
-
-
-def default_path() -> Path:
-    """Return where the official weights are kept, in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mobilesam" / "mobile_sam.pt"
 
 
 def _fetch(url: str, part: Path, *, progress: bool) -> None:
