@@ -27,21 +27,14 @@ OUTPUT_MODES = {"binary_mask": run_lengths.decode, "uncompressed_rle": dict, "co
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A mask on its way to a record. All in the original image; run lengths, because there can be thousands.
-
-    Attributes:
-        rle: uncompressed run lengths.
-        box: `[x0, y0, x1, y1]` around the mask, the last pixels inclusive; the crop's corner twice if it is empty.
-        point_coords: the points it was prompted with, [[x, y]].
-        crop_box: `(x0, y0, x1, y1)` of the crop it was found in.
-    """
+    """A mask on its way to a record. All in the original image; run lengths, because there can be thousands."""
 
     rle: dict[str, Any]
-    box: list[int]
+    box: list[int]  # around the mask, the last pixels inclusive; the crop's corner twice if it is empty
     predicted_iou: float
     stability_score: float
-    point_coords: list[list[float]]
-    crop_box: Region
+    point_coords: list[list[float]]  # it was prompted with
+    crop_box: Region  # it was found in
 
 
 class SamAutomaticMaskGenerator:
@@ -186,7 +179,7 @@ class SamAutomaticMaskGenerator:
         if not prompts:
             return []
         [embedding] = self.predictor.encode_images([image])
-        masks = self._masks(prompts, embedding, multimask_output=False)
+        masks = self._masks(prompts, embedding, from_grid=False)
         found = [_candidate(crop, [], whole_region(original_hw), original_hw) for _, crop in masks]
         return [self._clean(candidate) for candidate in found] if self.min_mask_region_area > 0 else found
 
@@ -195,15 +188,8 @@ class SamAutomaticMaskGenerator:
         x0, y0, x1, y1 = crop_box
         [embedding] = self.predictor.encode_images([image[y0:y1, x0:x1]])
         points = grid * [x1 - x0, y1 - y0]
-        masks = self._masks(
-            make_prompts(point_coords=points[:, None]),
-            embedding,
-            multimask_output=True,
-            pred_iou_thresh=self.pred_iou_thresh if self.pred_iou_thresh > 0 else -np.inf,
-            stability_score_thresh=self.stability_score_thresh,
-        )
         found = []
-        for index, crop in masks:
+        for index, crop in self._masks(make_prompts(point_coords=points[:, None]), embedding, from_grid=True):
             box = torch.tensor([last_inclusive(crop.region)])
             if not amg.is_box_near_crop_edge(box, crop_box, whole_region(image.shape[:2])):
                 point = (points[index] + [x0, y0]).tolist()
@@ -211,27 +197,23 @@ class SamAutomaticMaskGenerator:
         return _without_duplicates(found, [c.predicted_iou for c in found], self.box_nms_thresh)
 
     def _masks(
-        self,
-        prompts: Sequence[Prompt],
-        image: ImageEmbedding,
-        *,
-        multimask_output: bool,
-        pred_iou_thresh: float = -np.inf,
-        stability_score_thresh: float = 0.0,
+        self, prompts: Sequence[Prompt], image: ImageEmbedding, *, from_grid: bool
     ) -> Iterator[tuple[int, MaskCrop]]:
-        """Yield, in order, the index of a prompt and the mask of each of its candidates that is good and stable."""
+        """Yield, in order, the index of a prompt and a mask: a box has one, a point those good and stable of three."""
         predictor = self.predictor
+        min_iou = self.pred_iou_thresh if from_grid and self.pred_iou_thresh > 0 else -np.inf
+        min_stability = self.stability_score_thresh if from_grid else 0.0
         decode = predictor.backend.filtered_decoder(image.features)
         matrices = predictor._matrices(image)
         on_cpu = predictor.device.type == "cpu"
         size = min(self.points_per_batch, POINTS_PER_CHUNK) if on_cpu else self.points_per_batch
         for indices, chunk in amg.batch_iterator(size, range(len(prompts)), prompts):
-            decoded = decode(predictor._embed(chunk, image), pred_iou_thresh, multimask_output=multimask_output)
+            decoded = decode(predictor._embed(chunk, image), min_iou, multimask_output=from_grid)
             for index, (logits, ious) in zip(indices, decoded, strict=True):
                 for low_res_logits, iou in zip(logits, ious.tolist(), strict=True):
                     crop = self._upscale(low_res_logits, matrices, iou)
                     # In float32, as the original compares: 19 of 20 pixels are stable at 0.95.
-                    if np.float32(crop.stability_score) >= np.float32(stability_score_thresh):
+                    if np.float32(crop.stability_score) >= np.float32(min_stability):
                         yield index, crop
 
     def _upscale(self, low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], iou_prediction: float) -> MaskCrop:

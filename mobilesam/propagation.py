@@ -38,15 +38,10 @@ class Drift:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What became of a track in an image.
+    """What became of a track in an image."""
 
-    Attributes:
-        crop: the mask, with its logits; None if the track has ended.
-        reason: why it has ended.
-    """
-
-    crop: MaskCrop | None
-    reason: str | None = None
+    crop: MaskCrop | None  # the mask, with its logits; None if the track has ended
+    reason: str | None = None  # why it has ended
 
 
 def start_tracks(predictor: SamPredictor, prompts: Sequence[Prompt], image: ImageEmbedding) -> list[MaskCrop]:

@@ -17,16 +17,10 @@ Run = Callable[[tuple[Tensor, ...]], Sequence[Tensor]]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How two models agree on the masks of generated scenes.
+    """How two models agree on the masks of generated scenes."""
 
-    Attributes:
-        masks: how many were compared.
-        logits_max_difference: of low-res logits.
-        iou_mean, iou_min: of low-res masks.
-    """
-
-    masks: int
-    logits_max_difference: float
+    masks: int  # how many were compared
+    logits_max_difference: float  # of low-res logits, which the masks are cut from
     iou_mean: float
     iou_min: float
 

@@ -31,15 +31,10 @@ STRIP = 2048  # image tokens at once on a CPU; 1024 and 4096 were slower (2 core
 
 @dataclass(frozen=True, eq=False)
 class ImageSide:
-    """What all prompts of an image share.
+    """What all prompts of an image share."""
 
-    Attributes:
-        tokens: (4096, 256) image tokens with "no mask" added.
-        key, value: (1, 8, 4096, 16) of the first attention of tokens to the image.
-    """
-
-    tokens: Tensor
-    key: Tensor
+    tokens: Tensor  # (4096, 256) image tokens with "no mask" added
+    key: Tensor  # (1, 8, 4096, 16), as `value`, of the first attention of tokens to the image
     value: Tensor
 
 

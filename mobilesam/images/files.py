@@ -29,7 +29,6 @@ def read_image(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray
     12-bit data in a 16-bit file is not black. Of several frames or pages the first is read.
 
     Args:
-        path: of the file.
         max_pixels: a larger image is refused before it is unpacked (16-bit colour TIFF: after), because a small file
             can claim any size. Default: Pillow's limit, 179 million unless `PIL.Image.MAX_IMAGE_PIXELS` was changed.
 

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mobilesam.geometry.masks import stability_score
 from mobilesam.modeling import Sam
@@ -79,12 +78,10 @@ class SamOnnxModel(nn.Module):
 
     def mask_postprocessing(self, masks: Tensor, orig_im_size: Tensor) -> Tensor:
         """Upscale low-res logits to the image. (B, C, 256, 256) -> (B, C, H, W)."""
-        masks = F.interpolate(masks, (self.img_size, self.img_size), mode="bilinear", align_corners=False)
         size = orig_im_size.float()
         inner = torch.floor(size * (self.img_size / size.max()) + 0.5).to(torch.int64)
         size = orig_im_size.to(torch.int64)
-        masks = masks[..., : inner[0], : inner[1]]
-        return F.interpolate(masks, (size[0], size[1]), mode="bilinear", align_corners=False)
+        return self.model.postprocess_masks(masks, (inner[0], inner[1]), (size[0], size[1]))
 
     def _stability(self, logits: Tensor) -> Tensor:
         return stability_score(logits, mask_threshold=self.model.mask_threshold, offset=self.stability_score_offset)
