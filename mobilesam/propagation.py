@@ -53,7 +53,10 @@ def start_tracks(predictor: SamPredictor, prompts: Sequence[Prompt], image: Imag
 def continue_tracks(
     predictor: SamPredictor, crops: Sequence[MaskCrop], image: ImageEmbedding, drift: Drift | None = None
 ) -> list[Step]:
-    """Find in this image what `crops`, none empty and with their logits, show in one of the same size: a step each."""
+    """Find the objects of the image before in this one, of the same size; one step a crop.
+
+    The crops are their masks there, none empty, with their logits.
+    """
     drift = drift or Drift()
     prompts = [_next_prompt(crop, image.original_hw, drift.margin) for crop in crops]
     found = start_tracks(predictor, prompts, image)

@@ -1,7 +1,7 @@
 """Does an exported pair say what the model says? Measured before a file is kept."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,19 +15,13 @@ from mobilesam.selftest import scene
 Run = Callable[[tuple[Tensor, ...]], Sequence[Tensor]]
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(NamedTuple):
     """How two models agree on the masks of generated scenes."""
 
     masks: int  # how many were compared
     logits_max_difference: float  # of low-res logits, which the masks are cut from
     iou_mean: float
     iou_min: float
-
-    def as_dict(self) -> dict[str, float]:
-        """Return it as plain numbers, rounded to 3 digits."""
-        logits = float(f"{self.logits_max_difference:.3g}")
-        return {name: round(value, 5) for name, value in asdict(self).items()} | {"logits_max_difference": logits}
 
 
 def measure(encoder: Graph, decoder: Graph, logits: str, run_encoder: Run, run_decoder: Run) -> Agreement:
@@ -45,7 +39,9 @@ def measure(encoder: Graph, decoder: Graph, logits: str, run_encoder: Run, run_d
                 a = decoder(*decoder.feed(expected, coords, labels, image.shape[:2]))[index]
             b = run_decoder(decoder.feed(got, coords, labels, image.shape[:2]))[index]
             differences.append(float((a - b).abs().max()))
-            ious += _ious(a > 0, b > 0)
+            a, b = a > 0, b > 0
+            intersection, union = (a & b).sum((-1, -2)), (a | b).sum((-1, -2))
+            ious += torch.where(union > 0, intersection / union.clamp(min=1), 1.0).flatten().tolist()
     return Agreement(len(ious), max(differences), float(np.mean(ious)), min(ious))
 
 
@@ -85,8 +81,3 @@ def _prompts(mask: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
     ):
         coords = ResizeLongestSide().apply_coords(np.array(points), mask.shape)
         yield torch.tensor(coords[None], dtype=torch.float32), torch.tensor([labels], dtype=torch.float32)
-
-
-def _ious(a: Tensor, b: Tensor) -> list[float]:
-    intersection, union = ((a & b).sum((-1, -2)), (a | b).sum((-1, -2)))
-    return torch.where(union > 0, intersection / union.clamp(min=1), 1.0).flatten().tolist()

@@ -101,9 +101,11 @@ def region_above(low_res_logits: Tensor, matrices: Matrices, threshold: float) -
 
 
 def stability_score(logits: Tensor, *, mask_threshold: float = 0.0, offset: float = 1.0) -> Tensor:
-    """Return the IoU between masks cut at threshold + offset and at threshold - offset: (..., H, W) logits -> (...,).
+    """Return the IoU between a mask cut at threshold + offset and at threshold - offset; 0 for an empty mask.
 
-    Source: the definition in Segment Anything's `utils/amg.py`, which gives NaN for an empty mask. Here it is 0.
+    (..., H, W) logits -> (...,) float32.
+
+    Source: the definition in Segment Anything's `utils/amg.py`, which gives NaN for an empty mask.
     """
     intersection, union = _count(logits > mask_threshold + offset), _count(logits > mask_threshold - offset)
     return intersection / union.clip(min=1)  # an empty mask has no pixels in either: 0

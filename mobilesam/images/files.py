@@ -171,8 +171,7 @@ def _too_large(path: str | Path, limit: int, found: str, remedy: str) -> ImageEr
 
 def _is_deep_colour(image: Image.Image) -> bool:
     """Whether this is 16-bit colour, of which Pillow would keep the high byte only."""
-    rawmodes = [str(tile[3]) for tile in image.tile]
-    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in rawmode for rawmode in rawmodes)
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in image.tile)
 
 
 def _read_with_opencv(path: str | Path, orientation: int) -> np.ndarray:

@@ -14,20 +14,20 @@ def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.logical_and(a, b).sum() / union) if union else 1.0
 
 
-def boundary(mask: np.ndarray, share: float = BOUNDARY) -> np.ndarray:
+def boundary(mask: np.ndarray) -> np.ndarray:
     """Return the pixels of a mask near its border: within a share of the image's diagonal, at least 1 pixel."""
-    distance = max(1, round(share * float(np.hypot(*mask.shape))))
+    distance = max(1, round(BOUNDARY * float(np.hypot(*mask.shape))))
     padded = np.pad(mask.astype(np.uint8), 1)
     inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=distance)[1:-1, 1:-1]
     return mask & (inner == 0)
 
 
-def boundary_iou(a: np.ndarray, b: np.ndarray, share: float = BOUNDARY) -> float:
+def boundary_iou(a: np.ndarray, b: np.ndarray) -> float:
     """Return the IoU of the borders of two masks, which a large object's inside cannot hide.
 
     Source: Cheng et al., Boundary IoU, 2021.
     """
-    return mask_iou(boundary(a, share), boundary(b, share))
+    return mask_iou(boundary(a), boundary(b))
 
 
 def size_of(area: float) -> str:

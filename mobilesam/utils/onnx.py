@@ -111,10 +111,9 @@ def decode_all(
 
 
 def select_mask(masks: Tensor, scores: Tensor, num_points: int | Tensor) -> tuple[Tensor, Tensor]:
-    """Choose one of four masks: token 0 from three points on, the padding point counted, else the best of the others.
+    """Choose one of four masks, (B, 1, 256, 256) and its scores (B, 1).
 
-    Returns:
-        masks (B, 1, 256, 256) and scores (B, 1).
+    That is token 0 from three points on, the padding point counted, else the best of the others.
     """
     preference = torch.tensor([[1000.0, 0, 0, 0]], device=scores.device)
     best = (scores + (num_points - CLEAR_FROM_POINTS) * preference).argmax(dim=1, keepdim=True)
