@@ -6,34 +6,24 @@ from typing import Any
 from mobilesam import errors
 from mobilesam._version import __version__
 
-# Public name -> the module it lives in. Loaded at first use, so that `mobilesam.runtime` works without torch.
-_HOMES = {
-    **{name: "errors" for name in vars(errors) if name.endswith("Error")},
-    "SAM": "front.model",
-    "Boxes": "front.results",
-    "EmbeddingCache": "embedding_cache",
-    "ImageEmbedding": "geometry",
-    "MaskCrop": "geometry",
-    "Masks": "front.results",
-    "MobileSAM": "front.model",
-    "OnnxPredictor": "runtime",
-    "Prompt": "prompts",
-    "ResizeLongestSide": "geometry.transforms",
-    "Results": "front.results",
-    "Sam": "modeling",
-    "SamAutomaticMaskGenerator": "automatic_mask_generator",
-    "SamPredictor": "predictor",
-    "build_sam": "build_sam",
-    "build_sam_vit_b": "build_sam",
-    "build_sam_vit_h": "build_sam",
-    "build_sam_vit_l": "build_sam",
-    "build_sam_vit_t": "build_sam",
-    "export_onnx": "export",
-    "load_model": "build_sam",
-    "make_prompts": "prompts",
-    "sam_model_registry": "build_sam",
-    "weights": "weights",
+# Module -> the public names in it. Loaded at first use, so that `mobilesam.runtime` works without torch.
+_NAMES = {
+    "automatic_mask_generator": ["SamAutomaticMaskGenerator"],
+    "build_sam": ["build_sam", *(f"build_sam_vit_{size}" for size in "bhlt"), "load_model", "sam_model_registry"],
+    "embedding_cache": ["EmbeddingCache"],
+    "errors": [name for name in vars(errors) if name.endswith("Error")],
+    "export": ["export_onnx"],
+    "front.model": ["SAM", "MobileSAM"],
+    "front.results": ["Boxes", "Masks", "Results"],
+    "geometry": ["ImageEmbedding", "MaskCrop"],
+    "geometry.transforms": ["ResizeLongestSide"],
+    "modeling": ["Sam"],
+    "predictor": ["SamPredictor"],
+    "prompts": ["Prompt", "make_prompts"],
+    "runtime": ["OnnxPredictor"],
+    "weights": ["weights"],
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *_HOMES]
 
 

@@ -17,39 +17,24 @@ from mobilesam.images import to_rgb
 from mobilesam.modeling import Sam
 from mobilesam.predictor import ImageEmbedding, SamPredictor
 from mobilesam.prompts import Prompt, check_inside, detector_boxes, make_prompts
-from mobilesam.utils.amg import (
-    batch_iterator,
-    build_all_layer_point_grids,
-    coco_encode_rle,
-    generate_crop_boxes,
-    is_box_near_crop_edge,
-    remove_small_regions,
-    require_pycocotools,
-)
+from mobilesam.utils import amg
 
 # Points decoded at once on a CPU, at most. 256 points took 4.2 s with 4 at once, 3.8 with 8, 3.9 with 16, 4.0 with 32
 # (means of three runs in turns, 2 cores of AMD Zen 5, torch 2.15).
 POINTS_PER_CHUNK = 8
-OUTPUT_MODES = {"binary_mask": run_lengths.decode, "uncompressed_rle": dict, "coco_rle": coco_encode_rle}
+OUTPUT_MODES = {"binary_mask": run_lengths.decode, "uncompressed_rle": dict, "coco_rle": amg.coco_encode_rle}
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A mask on its way to a record. All in the original image; run lengths, because there can be thousands.
-
-    Attributes:
-        rle: uncompressed run lengths.
-        box: `[x0, y0, x1, y1]` around the mask, the last pixels inclusive; the crop's corner twice if it is empty.
-        point_coords: the points it was prompted with, [[x, y]].
-        crop_box: `(x0, y0, x1, y1)` of the crop it was found in.
-    """
+    """A mask on its way to a record. All in the original image; run lengths, because there can be thousands."""
 
     rle: dict[str, Any]
-    box: list[int]
+    box: list[int]  # around the mask, the last pixels inclusive; the crop's corner twice if it is empty
     predicted_iou: float
     stability_score: float
-    point_coords: list[list[float]]
-    crop_box: Region
+    point_coords: list[list[float]]  # it was prompted with
+    crop_box: Region  # it was found in
 
 
 class SamAutomaticMaskGenerator:
@@ -99,13 +84,14 @@ class SamAutomaticMaskGenerator:
         if (points_per_side is None) == (point_grids is None):
             raise ValueError("Exactly one of points_per_side and point_grids must be given, got both or none.")
         if points_per_side is not None:
-            point_grids = build_all_layer_point_grids(points_per_side, crop_n_layers, crop_n_points_downscale_factor)
+            scale = crop_n_points_downscale_factor
+            point_grids = amg.build_all_layer_point_grids(points_per_side, crop_n_layers, scale)
         if len(point_grids) <= crop_n_layers:
             raise ValueError(f"point_grids must have {crop_n_layers + 1} grids, one a layer, got {len(point_grids)}.")
         if output_mode not in OUTPUT_MODES:
             raise ValueError(f"output_mode must be one of {', '.join(OUTPUT_MODES)}, got {output_mode!r}.")
         if output_mode == "coco_rle":
-            require_pycocotools()
+            amg.require_pycocotools()
         self.predictor = model if isinstance(model, SamPredictor) else SamPredictor(model, fast=True)
         self.point_grids = point_grids
         self.points_per_batch = points_per_batch
@@ -171,7 +157,7 @@ class SamAutomaticMaskGenerator:
         image = to_rgb(image)
         if boxes is not None:
             return self._find_in_boxes(image, boxes)
-        crop_boxes, layers = generate_crop_boxes(image.shape[:2], self.crop_n_layers, self.crop_overlap_ratio)
+        crop_boxes, layers = amg.generate_crop_boxes(image.shape[:2], self.crop_n_layers, self.crop_overlap_ratio)
         found = []
         for (x0, y0, x1, y1), layer in zip(crop_boxes, layers, strict=True):
             if x0 < x1 and y0 < y1:  # in a tiny image some crops have no pixels
@@ -187,15 +173,14 @@ class SamAutomaticMaskGenerator:
 
     def _find_in_boxes(self, image: np.ndarray, boxes: Any) -> list[Candidate]:
         """Find one mask a box."""
-        found = detector_boxes(boxes)
-        prompts = make_prompts(boxes=boxes if found is None else found)
-        check_inside(prompts, image.shape[:2])
+        xyxy, original_hw = detector_boxes(boxes), image.shape[:2]
+        prompts = make_prompts(boxes=boxes if xyxy is None else xyxy)
+        check_inside(prompts, original_hw)
         if not prompts:
             return []
-        whole = whole_region(image.shape[:2])
         [embedding] = self.predictor.encode_images([image])
-        masks = self._masks(prompts, embedding, multimask_output=False)
-        found = [_candidate(crop, [], whole, image.shape[:2]) for _, crop in masks]
+        masks = self._masks(prompts, embedding, from_grid=False)
+        found = [_candidate(crop, [], whole_region(original_hw), original_hw) for _, crop in masks]
         return [self._clean(candidate) for candidate in found] if self.min_mask_region_area > 0 else found
 
     def _find_in_crop(self, image: np.ndarray, crop_box: Region, grid: np.ndarray) -> list[Candidate]:
@@ -203,43 +188,32 @@ class SamAutomaticMaskGenerator:
         x0, y0, x1, y1 = crop_box
         [embedding] = self.predictor.encode_images([image[y0:y1, x0:x1]])
         points = grid * [x1 - x0, y1 - y0]
-        masks = self._masks(
-            make_prompts(point_coords=points[:, None]),
-            embedding,
-            multimask_output=True,
-            pred_iou_thresh=self.pred_iou_thresh if self.pred_iou_thresh > 0 else -np.inf,
-            stability_score_thresh=self.stability_score_thresh,
-        )
         found = []
-        for index, crop in masks:
+        for index, crop in self._masks(make_prompts(point_coords=points[:, None]), embedding, from_grid=True):
             box = torch.tensor([last_inclusive(crop.region)])
-            if not is_box_near_crop_edge(box, crop_box, whole_region(image.shape[:2])):
+            if not amg.is_box_near_crop_edge(box, crop_box, whole_region(image.shape[:2])):
                 point = (points[index] + [x0, y0]).tolist()
                 found.append(_candidate(crop, [point], crop_box, image.shape[:2]))
         return _without_duplicates(found, [c.predicted_iou for c in found], self.box_nms_thresh)
 
     def _masks(
-        self,
-        prompts: Sequence[Prompt],
-        image: ImageEmbedding,
-        *,
-        multimask_output: bool,
-        pred_iou_thresh: float = -np.inf,
-        stability_score_thresh: float = 0.0,
+        self, prompts: Sequence[Prompt], image: ImageEmbedding, *, from_grid: bool
     ) -> Iterator[tuple[int, MaskCrop]]:
-        """Yield, in order, the index of a prompt and the mask of each of its candidates that is good and stable."""
+        """Yield, in order, the index of a prompt and a mask: a box has one, a point those good and stable of three."""
         predictor = self.predictor
+        min_iou = self.pred_iou_thresh if from_grid and self.pred_iou_thresh > 0 else -np.inf
+        min_stability = self.stability_score_thresh if from_grid else 0.0
         decode = predictor.backend.filtered_decoder(image.features)
         matrices = predictor._matrices(image)
         on_cpu = predictor.device.type == "cpu"
         size = min(self.points_per_batch, POINTS_PER_CHUNK) if on_cpu else self.points_per_batch
-        for indices, chunk in batch_iterator(size, range(len(prompts)), prompts):
-            decoded = decode(predictor._embed(chunk, image), pred_iou_thresh, multimask_output=multimask_output)
+        for indices, chunk in amg.batch_iterator(size, range(len(prompts)), prompts):
+            decoded = decode(predictor._embed(chunk, image), min_iou, multimask_output=from_grid)
             for index, (logits, ious) in zip(indices, decoded, strict=True):
                 for low_res_logits, iou in zip(logits, ious.tolist(), strict=True):
                     crop = self._upscale(low_res_logits, matrices, iou)
                     # In float32, as the original compares: 19 of 20 pixels are stable at 0.95.
-                    if np.float32(crop.stability_score) >= np.float32(stability_score_thresh):
+                    if np.float32(crop.stability_score) >= np.float32(min_stability):
                         yield index, crop
 
     def _upscale(self, low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], iou_prediction: float) -> MaskCrop:
@@ -258,8 +232,8 @@ class SamAutomaticMaskGenerator:
 
     def _clean(self, candidate: Candidate) -> Candidate:
         """Fill small holes and remove small islands; the candidate itself if there are none."""
-        mask, filled = remove_small_regions(run_lengths.decode(candidate.rle), self.min_mask_region_area, "holes")
-        mask, removed = remove_small_regions(mask, self.min_mask_region_area, "islands")
+        mask, filled = amg.remove_small_regions(run_lengths.decode(candidate.rle), self.min_mask_region_area, "holes")
+        mask, removed = amg.remove_small_regions(mask, self.min_mask_region_area, "islands")
         if not (filled or removed):
             return candidate
         return replace(candidate, rle=run_lengths.encode(mask), box=last_inclusive(tight_region(mask)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from mobilesam.errors import NoImageSetError
 from mobilesam.geometry import ImageEmbedding, MaskCrop, Region, whole_region
-from mobilesam.geometry.frames import LongestSideFrames
+from mobilesam.geometry.frames import ResizeLongestSide
 from mobilesam.geometry.masks import WHOLE_TILE, Matrices, Tile, crop_mask, to_numpy, upscale_logits
 from mobilesam.images import to_rgb
 from mobilesam.prompts import Prompt, check_inside, chunks
@@ -29,7 +29,7 @@ class BasePredictor:
     Prompts that go to `_decode_plainly` or to what `_decoder` returns are of one structure.
     """
 
-    transform: LongestSideFrames
+    transform: ResizeLongestSide
     encode_images: Callable[[Sequence[np.ndarray]], list[ImageEmbedding]]
     _prompts_per_chunk: int  # decoded at once
     _matrices: Callable[[ImageEmbedding], Matrices]

@@ -15,7 +15,6 @@ from mobilesam.modeling import ImageEncoder, MaskDecoder, PromptEncoder, Sam, Tw
 from mobilesam.selftest import self_test
 
 EMBED_DIM = 256
-EMBEDDING_SIZE = (64, 64)
 
 
 def build_sam_vit_t(checkpoint: str | Path | None = None) -> Sam:
@@ -31,7 +30,7 @@ def build_sam_vit_t(checkpoint: str | Path | None = None) -> Sam:
     sam = Sam(
         image_encoder=ImageEncoder(EMBED_DIM),
         prompt_encoder=PromptEncoder(
-            embed_dim=EMBED_DIM, image_embedding_size=EMBEDDING_SIZE, input_image_size=(side, side), mask_in_chans=16
+            embed_dim=EMBED_DIM, image_embedding_size=(64, 64), input_image_size=(side, side), mask_in_chans=16
         ),
         mask_decoder=MaskDecoder(
             transformer=TwoWayTransformer(depth=2, embedding_dim=EMBED_DIM, num_heads=8, mlp_dim=2048),

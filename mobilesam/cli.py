@@ -3,12 +3,19 @@
 import argparse
 import ast
 import json
+import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+from tqdm import tqdm
+
+from mobilesam import __version__, weights
+from mobilesam.errors import MobileSamError
+from mobilesam.images import find_files
+
+if TYPE_CHECKING:  # torch, which takes seconds to load, is not needed for --help
     from mobilesam.front.model import MobileSAM
     from mobilesam.front.results import Results
 
@@ -39,8 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(_as_options(argv))
     except ValueError as error:
         parser.error(str(error))
-    from mobilesam.errors import MobileSamError
-
     try:
         return args.run(args)
     except (MobileSamError, OSError) as error:
@@ -50,8 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     """Masks from boxes and points, or of everything."""
-    from mobilesam.errors import MobileSamError
-
     model = _model(args)
     if args.command == "everything":
         options = {"points_per_side": args.points_per_side}
@@ -66,7 +69,8 @@ def predict(args: argparse.Namespace) -> int:
     if args.out and args.format not in ("png", "yolo"):
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)  # now: a failure at the end would cost all results
     results, failed, written = [], 0, set()
-    for path in _files(args.source):
+    files = list(find_files(args.source))
+    for path in tqdm(files, unit="image", file=sys.stderr, disable=len(files) < 2):
         try:
             for result in model.predict(path, stream=True, **options):
                 if args.save:
@@ -101,13 +105,10 @@ def validate(args: argparse.Namespace) -> int:
 
 def info(args: argparse.Namespace) -> int:
     """Versions, device, weights, self-test."""
-    import platform
-
     import torch
 
-    from mobilesam import __version__, load_model
+    from mobilesam import load_model
     from mobilesam.fast.backend import multiplies_bfloat16
-    from mobilesam.weights import resolve, sha256_of
 
     sam = load_model(args.model, device=args.device)  # raises if the self-test fails
     lines = {
@@ -115,8 +116,8 @@ def info(args: argparse.Namespace) -> int:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": f"{sam.device}, {torch.get_num_threads()} threads, bf16 {multiplies_bfloat16(sam.device)}",
-        "weights": str(resolve(args.model)),
-        "sha256": sha256_of(resolve(args.model)),
+        "weights": str(weights.resolve(args.model)),
+        "sha256": weights.sha256_of(weights.resolve(args.model)),
         "self-test": "passed",
     }
     print("\n".join(f"{name:<10}{value}" for name, value in lines.items()))
@@ -125,9 +126,7 @@ def info(args: argparse.Namespace) -> int:
 
 def download(args: argparse.Namespace) -> int:
     """Fetch the official weights and check them."""
-    from mobilesam.weights import download as fetch
-
-    print(fetch(args.out))
+    print(weights.download(args.out))
     return OK
 
 
@@ -219,15 +218,6 @@ def _model(args: argparse.Namespace) -> "MobileSAM":
     from mobilesam.front.model import SAM
 
     return SAM(args.model, device=args.device, precision=args.precision)
-
-
-def _files(source: str) -> Iterator[str]:
-    from tqdm import tqdm
-
-    from mobilesam.images import find_files
-
-    files = list(find_files(source))
-    return iter(tqdm(files, unit="image", file=sys.stderr, disable=len(files) < 2))
 
 
 def _target(out: str, name: str, written: set[Path]) -> Path:

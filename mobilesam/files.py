@@ -13,10 +13,7 @@ def replacing(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
 
     The name is nobody else's and ends in `.unfinished`, so several processes may write the same file: the last one
     stays. After an error, an interruption too, `path` is as it was. Only a killed process leaves its unfinished file.
-
-    Args:
-        path: the file that is to appear. Its folder must be there.
-        sync: have it on the disk before it appears, so that a power cut cannot leave an empty file.
+    With `sync` it is on the disk before it appears, so that a power cut cannot leave an empty file.
     """
     path = Path(path)
     unfinished = path.with_name(f"{uuid.uuid4().hex}.unfinished")

@@ -7,14 +7,9 @@ from mobilesam.errors import MissingPackageError
 
 
 def require(name: str, *, extra: str | None = None) -> ModuleType:
-    """Import an optional package, or a module of it.
+    """Import an optional package, or a module of it, by its dotted name.
 
-    Args:
-        name: of the module, dotted.
-        extra: the extra of this package that installs it, if one does.
-
-    Raises:
-        MissingPackageError: it is not installed; the text has the command that installs it.
+    If it is not installed, a `MissingPackageError` has the command that installs it, by our `extra` if one has it.
     """
     package = name.partition(".")[0]
     try:

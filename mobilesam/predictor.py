@@ -187,11 +187,10 @@ class SamPredictor(BasePredictor):
         """Encode prompts of one structure."""
         coords, labels, boxes, masks = self._stack(prompts, image)
         points = None if coords is None else (self._tensor(coords), torch.as_tensor(labels, device=self.device))
-        boxes, masks = (None if array is None else self._tensor(array) for array in (boxes, masks))
-        return self.model.encode_prompts(points, boxes, masks)
+        return self.model.encode_prompts(points, self._tensor(boxes), self._tensor(masks))
 
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array.astype(np.float32), device=self.device)
+    def _tensor(self, array: np.ndarray | None) -> Tensor | None:
+        return None if array is None else torch.as_tensor(array.astype(np.float32), device=self.device)
 
     def _encode(self, images: Sequence[np.ndarray]) -> Tensor:
         """Return the features of images, (B, 1, 256, 64, 64)."""

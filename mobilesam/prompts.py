@@ -35,16 +35,10 @@ class Prompt:
 
     def __post_init__(self) -> None:
         coords, labels = _check_points(self.point_coords, self.point_labels)
-        checked = {
-            "box": _check_box(self.box),
-            "point_coords": coords,
-            "point_labels": labels,
-            "mask_input": _check_mask(self.mask_input),
-        }
-        if all(checked[name] is None for name in ("box", "point_coords", "mask_input")):
+        box, mask = _check_box(self.box), _check_mask(self.mask_input)
+        if box is None and coords is None and mask is None:
             raise PromptError("A prompt must have a box, points or a mask, got none. Pass at least one.")
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        vars(self).update(box=box, point_coords=coords, point_labels=labels, mask_input=mask)  # the class is frozen
 
     @property
     def structure(self) -> tuple[bool, int, bool]:
@@ -118,11 +112,7 @@ def make_prompts(
 
 
 def check_inside(prompts: Sequence[Prompt], original_hw: tuple[int, int]) -> None:
-    """Check prompts against the image they are for.
-
-    Raises:
-        PromptError: see `Prompt.check_inside`; the index is named.
-    """
+    """Check prompts against the image they are for; a `PromptError` names the index."""
     for index, prompt in enumerate(prompts):
         try:
             prompt.check_inside(original_hw)

@@ -38,15 +38,10 @@ class Drift:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What became of a track in an image.
+    """What became of a track in an image."""
 
-    Attributes:
-        crop: the mask, with its logits; None if the track has ended.
-        reason: why it has ended.
-    """
-
-    crop: MaskCrop | None
-    reason: str | None = None
+    crop: MaskCrop | None  # the mask, with its logits; None if the track has ended
+    reason: str | None = None  # why it has ended
 
 
 def start_tracks(predictor: SamPredictor, prompts: Sequence[Prompt], image: ImageEmbedding) -> list[MaskCrop]:
@@ -58,32 +53,19 @@ def start_tracks(predictor: SamPredictor, prompts: Sequence[Prompt], image: Imag
 def continue_tracks(
     predictor: SamPredictor, crops: Sequence[MaskCrop], image: ImageEmbedding, drift: Drift | None = None
 ) -> list[Step]:
-    """Find the objects of the image before in this one.
+    """Find the objects of the image before in this one, of the same size; one step a crop.
 
-    Args:
-        predictor: the network.
-        crops: masks in the image before, none empty, with their logits.
-        image: of the same size.
-        drift: when a track ends.
-
-    Returns:
-        One step a crop.
+    The crops are their masks there, none empty, with their logits.
     """
     drift = drift or Drift()
-    prompts = [next_prompt(crop, image.original_hw, drift.margin) for crop in crops]
+    prompts = [_next_prompt(crop, image.original_hw, drift.margin) for crop in crops]
     found = start_tracks(predictor, prompts, image)
     untold = start_tracks(predictor, [replace(prompt, mask_input=None) for prompt in prompts], image)
     return [_judge(*masks, drift) for masks in zip(crops, found, untold, strict=True)]
 
 
-def next_prompt(crop: MaskCrop, original_hw: tuple[int, int], margin: float) -> Prompt:
-    """Return the box, point and logits by which the next image finds an object.
-
-    Args:
-        crop: its mask, not empty, with its logits.
-        original_hw: size of the image.
-        margin: see `Drift`.
-    """
+def _next_prompt(crop: MaskCrop, original_hw: tuple[int, int], margin: float) -> Prompt:
+    """Return the box, point and logits by which the next image finds an object."""
     box = clip_box(grow_box(crop.region, margin), original_hw=original_hw)
     return Prompt(box=box, point_coords=innermost_point(crop)[None], mask_input=crop.low_res_logits[None])
 

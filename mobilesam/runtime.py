@@ -8,7 +8,7 @@ import numpy as np
 
 from mobilesam.base_predictor import BasePredictor, Decode
 from mobilesam.errors import CheckpointError
-from mobilesam.geometry.frames import LOW_RES, ImageEmbedding, LongestSideFrames
+from mobilesam.geometry.frames import LOW_RES, ImageEmbedding, ResizeLongestSide
 from mobilesam.packages import require
 from mobilesam.prompts import Prompt
 
@@ -32,10 +32,9 @@ class OnnxPredictor(BasePredictor):
     _prompts_per_chunk = 16  # which bounds the memory of a call
 
     def __init__(self, folder: str | Path, *, providers: Sequence[str] = ("CPUExecutionProvider",)):
-        self._encoder_session, self._decoder_session = (
-            _session(Path(folder) / f"{part}.onnx", providers) for part in ("encoder", "decoder")
-        )
-        self.transform = LongestSideFrames()
+        self._encoder_session = _session(Path(folder) / "encoder.onnx", providers)
+        self._decoder_session = _session(Path(folder) / "decoder.onnx", providers)
+        self.transform = ResizeLongestSide()
 
     def encode_images(self, images: Sequence[np.ndarray]) -> list[ImageEmbedding]:
         """Encode several images (H, W, 3) uint8 RGB, of any sizes, in one pass; one embedding each, in order."""

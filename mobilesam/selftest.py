@@ -17,16 +17,9 @@ SCORE_RANGE = (0.8, 1.1)
 
 
 def self_test(sam: Sam, precision: str = "fp32") -> None:
-    """Segment a plain orange ellipse on blue from its box.
+    """Segment a plain orange ellipse on blue from its box, in the precision that the model will be used in.
 
-    Wrong weights, a device that computes wrongly, and a precision that overflows all fail it.
-
-    Args:
-        sam: the model.
-        precision: what it will be used in, see `SamPredictor`.
-
-    Raises:
-        CheckpointError: the mask or its score is not what it must be.
+    Wrong weights, a device that computes wrongly, and a precision that overflows are a `CheckpointError`.
     """
     image, ellipse = scene()
     predictor = SamPredictor(sam, fast=True, precision=precision)  # what datasets are labelled with

@@ -1,7 +1,7 @@
 """Does an exported pair say what the model says? Measured before a file is kept."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,36 +15,17 @@ from mobilesam.selftest import scene
 Run = Callable[[tuple[Tensor, ...]], Sequence[Tensor]]
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How two models agree on the masks of generated scenes.
+class Agreement(NamedTuple):
+    """How two models agree on the masks of generated scenes."""
 
-    Attributes:
-        masks: how many were compared.
-        logits_max_difference: of low-res logits.
-        iou_mean, iou_min: of low-res masks.
-    """
-
-    masks: int
-    logits_max_difference: float
+    masks: int  # how many were compared
+    logits_max_difference: float  # of low-res logits, which the masks are cut from
     iou_mean: float
     iou_min: float
 
-    def as_dict(self) -> dict[str, float]:
-        """Return it as plain numbers, rounded to 3 digits."""
-        return {
-            name: float(f"{value:.3g}") if name[0] == "l" else round(value, 5) for name, value in asdict(self).items()
-        }
-
 
 def measure(encoder: Graph, decoder: Graph, logits: str, run_encoder: Run, run_decoder: Run) -> Agreement:
-    """Compare two graphs, run in torch, with what became of them.
-
-    Args:
-        encoder, decoder: the graphs.
-        logits: the decoder's output to compare.
-        run_encoder, run_decoder: run the exported files on the same inputs.
-    """
+    """Compare one output of the decoder, run in torch, with what the exported files make of the same images."""
     index = list(decoder.outputs).index(logits)
     differences, ious = [], []
     for image, prompts in scenes():
@@ -58,7 +39,9 @@ def measure(encoder: Graph, decoder: Graph, logits: str, run_encoder: Run, run_d
                 a = decoder(*decoder.feed(expected, coords, labels, image.shape[:2]))[index]
             b = run_decoder(decoder.feed(got, coords, labels, image.shape[:2]))[index]
             differences.append(float((a - b).abs().max()))
-            ious += _ious(a > 0, b > 0)
+            a, b = a > 0, b > 0
+            intersection, union = (a & b).sum((-1, -2)), (a | b).sum((-1, -2))
+            ious += torch.where(union > 0, intersection / union.clamp(min=1), 1.0).flatten().tolist()
     return Agreement(len(ious), max(differences), float(np.mean(ious)), min(ious))
 
 
@@ -98,8 +81,3 @@ def _prompts(mask: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
     ):
         coords = ResizeLongestSide().apply_coords(np.array(points), mask.shape)
         yield torch.tensor(coords[None], dtype=torch.float32), torch.tensor([labels], dtype=torch.float32)
-
-
-def _ious(a: Tensor, b: Tensor) -> list[float]:
-    intersection, union = ((a & b).sum((-1, -2)), (a | b).sum((-1, -2)))
-    return torch.where(union > 0, intersection / union.clamp(min=1), 1.0).flatten().tolist()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from mobilesam.errors import ExportError
-from mobilesam.export.graphs import SIGNATURES
+from mobilesam.export.graphs import Decoder, Encoder
 from mobilesam.export.onnx_files import ExportedPair, example, export_onnx
 from mobilesam.modeling import Sam
 from mobilesam.packages import require
@@ -20,7 +20,7 @@ def export_torchscript(sam: Sam, folder: str | Path | None = None) -> ExportedPa
     """
     folder = Path(folder or "mobile_sam_torchscript")
     folder.mkdir(parents=True, exist_ok=True)
-    graphs = SIGNATURES["mobilesam"].encoder(sam), SIGNATURES["mobilesam"].decoder(sam)
+    graphs = Encoder(sam), Decoder(sam)
     paths = ExportedPair(folder / "encoder.torchscript", folder / "decoder.torchscript")
     for graph, inputs, path in zip(graphs, example(*graphs), paths, strict=True):
         with torch.no_grad(), warnings.catch_warnings():
@@ -35,9 +35,6 @@ def export_openvino(sam: Sam, folder: str | Path | None = None) -> ExportedPair:
 
     OpenVINO works in bfloat16 where the processor has it; compile with `{"INFERENCE_PRECISION_HINT": "f32"}` for the
     model's own masks.
-
-    Raises:
-        MissingPackageError: openvino, onnx or onnxruntime is not installed.
     """
     openvino = require("openvino")
     folder = Path(folder or "mobile_sam_openvino")
@@ -53,12 +50,7 @@ FORMATS = {"onnx": export_onnx, "torchscript": export_torchscript, "openvino": e
 
 
 def export(sam: Sam, format: str = "onnx", **options: Any) -> ExportedPair:
-    """Export in a format by name, with the options of `export_onnx`, `export_torchscript` or `export_openvino`.
-
-    Raises:
-        ExportError: an unknown format.
-        MissingPackageError: a package that the format needs is not installed.
-    """
+    """Export in a format by name, with the options of `export_onnx`, `export_torchscript` or `export_openvino`."""
     if format not in FORMATS:
         raise ExportError(f"format must be one of {', '.join(FORMATS)}, got {format!r}.")
     return FORMATS[format](sam, **options)

@@ -30,16 +30,11 @@ PROMPT_AXES = {
 
 
 class Graph(nn.Module):
-    """What is traced, and what its file says about it.
+    """What is traced, and what its file says about it."""
 
-    Attributes:
-        inputs, outputs: names in order, and what they are.
-        dynamic_axes: those whose length is free, by name of input or output.
-    """
-
-    inputs: ClassVar[dict[str, str]]
+    inputs: ClassVar[dict[str, str]]  # names in order, and what they are
     outputs: ClassVar[dict[str, str]]
-    dynamic_axes: ClassVar[dict[str, dict[int, str]]] = {}
+    dynamic_axes: ClassVar[dict[str, dict[int, str]]] = {}  # those whose length is free, by name of input or output
 
     def __init__(self, sam: Sam):
         super().__init__()
@@ -190,21 +185,14 @@ class AppDecoder(Graph):
     dynamic_axes: ClassVar = {"point_coords": {1: "points"}, "point_labels": {1: "points"}}
 
     def forward(
-        self,
-        image_embed: Tensor,
-        high_res_feats_0: Tensor,
-        high_res_feats_1: Tensor,
-        point_coords: Tensor,
-        point_labels: Tensor,
-        mask_input: Tensor,
-        has_mask_input: Tensor,
+        self, image_embed: Tensor, unused_0: Tensor, unused_1: Tensor, coords: Tensor, labels: Tensor, *mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See `inputs` and `outputs`."""
         # A tracer drops an input that nobody reads, and the App feeds it all the same.
-        image_embed = image_embed + 0 * (high_res_feats_0 + high_res_feats_1)
-        coords = torch.cat([point_coords, torch.zeros_like(point_coords[:, :1])], dim=1)
-        labels = torch.cat([point_labels, torch.full_like(point_labels[:, :1], -1)], dim=1)
-        masks, scores = decode_all(self.sam, image_embed, coords, labels, mask_input, has_mask_input)
+        image_embed = image_embed + 0 * (unused_0 + unused_1)
+        coords = torch.cat([coords, torch.zeros_like(coords[:, :1])], dim=1)
+        labels = torch.cat([labels, torch.full_like(labels[:, :1], -1)], dim=1)
+        masks, scores = decode_all(self.sam, image_embed, coords, labels, *mask)
         return select_mask(masks, scores, coords.shape[1])
 
     @staticmethod
@@ -218,21 +206,13 @@ class AppDecoder(Graph):
 
 @dataclass(frozen=True)
 class Signature:
-    """A calling convention.
-
-    Attributes:
-        encoder, decoder: the graphs.
-        encoder_file, decoder_file: names of the files.
-        logits: the output of the decoder with low-res logits.
-        preprocessing: what the caller does to an image.
-    """
+    """A calling convention."""
 
     encoder: type[Graph]
     decoder: type[Graph]
-    logits: str
-    preprocessing: str
+    logits: str  # the output of the decoder with low-res logits
+    preprocessing: str  # what the caller does to an image
     encoder_file: str = "encoder.onnx"
-    decoder_file: str = "decoder.onnx"
 
 
 LONG_SIDE = "resize the long side to 1024, bilinear with antialiasing; the graph normalises and pads right and bottom"

@@ -160,6 +160,8 @@ def _facts(sam: Sam, signature: str, precision: str, agreement: Agreement) -> di
         "padding": "zeros after normalisation, right and bottom",
         "by_the_caller": SIGNATURES[signature].preprocessing,
     }
+    rounded = {name: round(value, 5) for name, value in agreement._asdict().items()}
+    rounded["logits_max_difference"] = float(f"{agreement.logits_max_difference:.3g}")
     return {
         "project": "mobilesam",
         "version": __version__,
@@ -168,7 +170,7 @@ def _facts(sam: Sam, signature: str, precision: str, agreement: Agreement) -> di
         "precision": precision,
         "opset": str(OPSET),
         "weights_sha256": sha256_of_state(sam.state_dict()),
-        "agreement": json.dumps(agreement.as_dict()),
+        "agreement": json.dumps(rounded),
         "preprocessing": json.dumps(preprocessing),
     }
 
@@ -185,7 +187,7 @@ def _describe(onnx, path: Path, graph: Graph, facts: dict[str, str]) -> None:
 
 def _keep(pair: ExportedPair, folder: Path, convention: Signature) -> ExportedPair:
     folder.mkdir(parents=True, exist_ok=True)
-    kept = ExportedPair(folder / convention.encoder_file, folder / convention.decoder_file)
+    kept = ExportedPair(folder / convention.encoder_file, folder / "decoder.onnx")
     for source, destination in zip(pair, kept, strict=True):
         with replacing(destination) as unfinished:
             shutil.move(source, unfinished)  # to another file system it copies

@@ -33,26 +33,16 @@ def chosen_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def resolve_precision(precision: str, device: str | torch.device | None = None) -> str:
-    """Return what a precision comes to on a device, "fp32" or "bf16".
-
-    Raises:
-        ValueError: another precision.
-    """
+    """Return what a precision comes to on a device, "fp32" or "bf16"; another one is a `ValueError`."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
     return "bf16" if precision != "fp32" and multiplies_bfloat16(chosen_device(device)) else "fp32"
 
 
 class Backend:
-    """Runs the encoder and the decoder of a `Sam`.
+    """Runs the encoder and the decoder of a `Sam` in float32, which may move to another device later.
 
-    Args:
-        sam: the model, in float32. It may move to another device later.
-        fast: the fast encoder, on a CPU, and the fast decoder, instead of the plain ones.
-        precision: "fp32"; "bf16" for large products in bfloat16; "auto" for bf16 where the device multiplies it.
-
-    Raises:
-        ValueError: another precision.
+    `fast` and `precision` are those of `SamPredictor`.
     """
 
     def __init__(self, sam: Sam, *, fast: bool = False, precision: str = "fp32"):

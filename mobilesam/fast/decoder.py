@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from mobilesam.fast.products import batched_linear, fingerprint, linear
 from mobilesam.geometry.masks import Tile
-from mobilesam.modeling import MaskDecoder, Sam
+from mobilesam.modeling import Sam
 
 GRID = 64
 STRIP = 2048  # image tokens at once on a CPU; 1024 and 4096 were slower (2 cores of AMD Zen 5, torch 2.15)
@@ -31,15 +31,10 @@ STRIP = 2048  # image tokens at once on a CPU; 1024 and 4096 were slower (2 core
 
 @dataclass(frozen=True, eq=False)
 class ImageSide:
-    """What all prompts of an image share.
+    """What all prompts of an image share."""
 
-    Attributes:
-        tokens: (4096, 256) image tokens with "no mask" added.
-        key, value: (1, 8, 4096, 16) of the first attention of tokens to the image.
-    """
-
-    tokens: Tensor
-    key: Tensor
+    tokens: Tensor  # (4096, 256) image tokens with "no mask" added
+    key: Tensor  # (1, 8, 4096, 16), as `value`, of the first attention of tokens to the image
     value: Tensor
 
 
@@ -94,12 +89,8 @@ class FoldedAttention:
 class FastDecoder:
     """Decodes many prompts of one image: `image_side` once, then `attend` and `upscale` for some prompts at a time.
 
-    Folds the weights of a `Sam` when it is made, in about 2 ms.
-
-    Args:
-        sam: the model.
-        dtype: of the 4096 image tokens and their products. The few tokens of a prompt, which decide what is segmented,
-            stay in float32.
+    Folds the weights of a `Sam` when it is made, in about 2 ms. `dtype` is that of the 4096 image tokens and their
+    products. The few tokens of a prompt, which decide what is segmented, stay in float32.
     """
 
     @torch.no_grad()
@@ -111,16 +102,14 @@ class FastDecoder:
         self.group = 1 if on_cpu else 64
         strip = STRIP if on_cpu else GRID * GRID
         self.strips = [slice(start, start + strip) for start in range(0, GRID * GRID, strip)]
-        decoder: MaskDecoder = sam.mask_decoder
-        self.decoder = decoder
-        transformer = decoder.transformer
-        self.first, self.second = transformer.layers
+        decoder = self.decoder = sam.mask_decoder
+        self.first, self.second = decoder.transformer.layers
         self.dense_pe = sam.prompt_encoder.get_dense_pe().flatten(2)[0].T.contiguous()  # (4096, 256)
         self.position = self.dense_pe.to(dtype)
         self.first_out = FoldedAttention(self.first.cross_attn_image_to_token)
         self.second_in = FoldedAttention(self.second.cross_attn_token_to_image)
         self.second_out = FoldedAttention(self.second.cross_attn_image_to_token)
-        self.final = FoldedAttention(transformer.final_attn_token_to_image)
+        self.final = FoldedAttention(decoder.transformer.final_attn_token_to_image)
         self.output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         # Transposed convolutions with stride = kernel are one matrix a token: (in, out, 2, 2) -> (in, 2 * 2 * out).
         up1, self.up_norm, _, up2, _ = decoder.output_upscaling
@@ -149,15 +138,10 @@ class FastDecoder:
     def attend(
         self, image: ImageSide, sparse_prompt_embeddings: Tensor, *, multimask_output: bool
     ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Run the two-way transformer, which is all that IoU predictions need.
+        """Run the two-way transformer on (B, T, 256) prompt embeddings, which is all that IoU predictions need.
 
-        Args:
-            image: from `image_side`.
-            sparse_prompt_embeddings: (B, T, 256), from the prompt encoder.
-            multimask_output: three candidates instead of one.
-
-        Returns:
-            Image tokens, (4096, 256) a prompt, and mask vectors (B, C, 32), both for `upscale`; IoU predictions (B, C).
+        Returns image tokens, (4096, 256) a prompt, and mask vectors (B, C, 32), both for `upscale`; IoU predictions
+        (B, C).
         """
         batch = len(sparse_prompt_embeddings)
         indices = range(1, 4) if multimask_output else range(1)
@@ -227,7 +211,7 @@ class FastDecoder:
                 weights = batched_linear(key, with_position).add_(key_bias)
                 weights = weights.unflatten(1, (attention.heads, -1)).softmax(dim=2).flatten(1, 2)
                 x = batched_linear(weights.transpose(1, 2), value, residual)
-                x = F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+                x = norm(x)
                 scores[:, :, rows] = batched_linear(query, torch.add(x, position, out=buffer))
                 after[:, rows] = x
             context.append(batched_linear(scores.softmax(dim=-1), after.transpose(1, 2)))
@@ -235,15 +219,9 @@ class FastDecoder:
 
     @torch.no_grad()
     def upscale(self, image_tokens: Sequence[Tensor], hyper: Tensor, tiles: list[Tile]) -> list[Tensor]:
-        """Upscale each prompt's tile and take the product with its mask vectors.
+        """Upscale each prompt's tile and take the product with its mask vectors: (C, 4 * rows, 4 * columns) a prompt.
 
-        Args:
-            image_tokens: (4096, 256) a prompt, from `attend`.
-            hyper: (B, C, 32), from `attend`; fewer prompts or candidates than there were are welcome.
-            tiles: per prompt the image tokens to upscale.
-
-        Returns:
-            Per prompt low-res logits (C, 4 * rows, 4 * columns).
+        Image tokens (4096, 256) and vectors (B, C, 32) are from `attend`, of fewer prompts or candidates if wanted.
         """
         grids = [x.view(GRID, GRID, -1) for x in image_tokens]
         # A layer takes the tiles of all prompts as one list of tokens, so small tiles cost no more than their tokens.

@@ -27,16 +27,15 @@ STRIP_ROWS = 32
 SMALL_MAP_ROWS = 64  # maps of up to so many rows go in one piece
 # Attention scores at once, 4 MiB of them in float32. Half and double take the same time, all of them 40% more.
 MAX_SCORES = 2**20
+GELU, NO_ACTIVATION = ("gelu", [], "none"), ("none", [], "")  # as the operators take them
 
 Step = Callable[[Tensor], Tensor]
 
 
 class FastEncoder:
-    """The encoder of a `Sam` on the CPU. Packs the weights when it is made, in about 30 ms.
+    """The encoder of a `Sam`, in float32, on the CPU. Packs the weights when it is made, in about 30 ms.
 
-    Args:
-        sam: the model, in float32.
-        dtype: of the trunk. The neck, 3% of the work, stays in float32.
+    `dtype` is that of the trunk. The neck, 3% of the work, stays in float32.
     """
 
     @torch.no_grad()
@@ -83,27 +82,18 @@ def _conv(module: nn.Module, dtype: torch.dtype = torch.float32, *, gelu: bool =
     """A convolution, its batch normalisation folded in and GELU behind it if wanted."""
     conv = module.fuse() if hasattr(module, "fuse") else module
     arguments = (conv.padding, conv.stride, conv.dilation, conv.groups)
-    arguments = tuple(list(a) if isinstance(a, tuple) else a for a in arguments)
     weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach().to(dtype), *arguments)
     bias = None if conv.bias is None else conv.bias.detach().to(dtype)
-    activation = ("gelu", [], "none") if gelu else ("none", [], "")
-
-    def run(x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *arguments, *activation)
-
-    return run
+    activation = GELU if gelu else NO_ACTIVATION
+    return lambda x: torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *arguments, *activation)
 
 
 def _linear(linear: nn.Linear, dtype: torch.dtype, *, gelu: bool = False) -> Step:
     """A linear layer on (..., C), GELU behind it if wanted."""
     weight, bias = linear.weight.detach().to(dtype), linear.bias.detach().to(dtype)
     weight = torch.ops.mkldnn._reorder_linear_weight(weight)
-    activation = ("gelu", [], "none") if gelu else ("none", [], "")
-
-    def run(x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *activation)
-
-    return run
+    activation = GELU if gelu else NO_ACTIVATION
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, bias, *activation)
 
 
 def _layer_norm(norm: nn.Module) -> Step:
@@ -154,7 +144,7 @@ def _inverted_bottleneck(block: MBConv, dtype: torch.dtype) -> Step:
 
 def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Step:
     """Attention within windows, a convolution of each channel, and the feed-forward half."""
-    attention, norm, side = block.attn, block.attn.norm, block.window_size
+    attention, side = block.attn, block.window_size
     project_in, project_out = _linear(attention.qkv, dtype), _linear(attention.proj, dtype)
     bias = attention.attention_biases[:, attention.attention_bias_idxs].detach().unsqueeze(0)  # (1, heads, T, T)
     widths = attention.key_dim, attention.key_dim, attention.val_dim
@@ -165,10 +155,8 @@ def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Step:
     widen, narrow = _linear(block.mlp.fc1, dtype, gelu=True), _linear(block.mlp.fc2, dtype)
 
     def attend_windows(windows: Tensor) -> Tensor:
-        windows = F.layer_norm(windows, windows.shape[-1:], norm.weight, norm.bias, norm.eps)
-        query, key, value = (
-            project_in(windows).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2).split(widths, dim=-1)
-        )
+        heads = project_in(attention.norm(windows)).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        query, key, value = heads.split(widths, dim=-1)
         if fused:
             attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         else:
@@ -191,8 +179,7 @@ def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Step:
             # In place: nobody reads the map again as it was.
             rows[:, start : start + strip] += out[:, : height - start, :width]
         rows = convolve(rows.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        before = block.mlp.norm
-        normed = F.layer_norm(rows, rows.shape[-1:], before.weight, before.bias, before.eps)
+        normed = block.mlp.norm(rows)
         for strip, normed_strip in zip(rows.split(STRIP_ROWS, dim=1), normed.split(STRIP_ROWS, dim=1), strict=True):
             strip += narrow(widen(normed_strip))
         return rows.permute(0, 3, 1, 2)

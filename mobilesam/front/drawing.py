@@ -13,13 +13,9 @@ def draw(
     with_boxes: bool = True,
     line_width: int | None = None,
 ) -> np.ndarray:
-    """Draw objects for `Results.plot`, the small ones on top.
+    """Draw objects on a copy of an image (H, W, 3) uint8 BGR, for `Results.plot`, the small ones on top.
 
-    Args:
-        image: (H, W, 3) uint8 BGR; stays as it is.
-        masks: (N, H, W) bool, or None not to draw them.
-        boxes: (N, 4) xyxy pixels, the last pixel inclusive.
-        texts: one an object, or None.
+    Masks are (N, H, W) bool, boxes (N, 4) xyxy pixels, the last pixel inclusive.
     """
     canvas = image.copy()
     line = line_width or max(1, round(sum(image.shape[:2]) / 700))

@@ -252,20 +252,15 @@ class MobileSAM:
         masks = np.zeros((len(kept), *original_hw), dtype=bool)
         boxes = np.zeros((len(kept), 6), dtype=np.float32)
         for row, (index, crop) in enumerate(kept):
-            x0, y0, x1, y1 = crop.region
-            masks[row, y0:y1, x0:x1] = crop.mask
+            masks[row] = crop.full(original_hw)
             boxes[row] = *last_inclusive(crop.region), crop.iou_prediction, index
         logits = [crop.low_res_logits for _, crop in kept]
         known = all(x is not None for x in logits)
         low_res_logits = np.array(logits, dtype=np.float32).reshape(-1, 256, 256) if known else None
-        return Results(
-            np.ascontiguousarray(image[..., ::-1]),
-            path,
-            names,
-            Boxes(torch.from_numpy(boxes).to(self.device), original_hw),
-            Masks(torch.from_numpy(masks).to(self.device), original_hw),
-            low_res_logits=low_res_logits,
-        )
+        boxes = Boxes(torch.from_numpy(boxes).to(self.device), original_hw)
+        masks = Masks(torch.from_numpy(masks).to(self.device), original_hw)
+        bgr = np.ascontiguousarray(image[..., ::-1])
+        return Results(bgr, path, names, boxes, masks, low_res_logits=low_res_logits)
 
 
 SAM = MobileSAM

@@ -12,15 +12,7 @@ DEPTH_BY_IMAGE = {"bboxes": 3, "points": 4, "labels": 3, "masks": 4}
 
 
 def split_by_image(count: int, prompts: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Return the prompts of each image, or None if they are the same for all.
-
-    Args:
-        count: number of images.
-        prompts: `bboxes`, `points`, `labels` and `masks`, each None, or for one image, or a list with those of each.
-
-    Raises:
-        PromptError: some are for each image and others not, or their number is another.
-    """
+    """Return the prompts of each of `count` images, or None if they are the same for all."""
     given = {name: values for name, values in prompts.items() if values is not None}
     by_image = [name for name, values in given.items() if _is_by_image(name, values)]
     if not by_image:
@@ -49,9 +41,6 @@ def parse_prompts(*, bboxes: Any = None, points: Any = None, labels: Any = None,
 
     One box or one mask goes with every point set, one point set with every box; else all must name the same number
     of objects. See `MobileSAM.predict` for the shapes.
-
-    Raises:
-        PromptError: no prompts, or shapes that do not fit each other.
     """
     if bboxes is None and points is None and labels is None and masks is None:
         raise PromptError("There must be bboxes, points or masks, got none. Pass at least one.")
@@ -61,7 +50,7 @@ def parse_prompts(*, bboxes: Any = None, points: Any = None, labels: Any = None,
     if (found := detector_boxes(bboxes)) is not None:
         bboxes = found
     if bboxes is not None:
-        columns["boxes"] = _nested(bboxes, depth=2)
+        columns["boxes"] = _rows(bboxes)
         if len(columns["boxes"]) == 1 and np.ndim(columns["boxes"][0]) == 2:  # (1, N, 4), a batch of one image
             columns["boxes"] = list(columns["boxes"][0])
     if points is not None:
@@ -113,13 +102,11 @@ def _check_foreground(label_sets: list) -> None:
         )
 
 
-def _nested(values: Any, *, depth: int) -> list:
-    """Return a list of rows from one row or several; an empty list from an empty one."""
-    if isinstance(values, str) or not hasattr(values, "__len__"):
-        raise PromptError(f"bboxes must be (4,) or (N, 4) numbers xyxy, got {values!r}. Write [x0, y0, x1, y1].")
-    if not len(values):
-        return []
-    return [values] if _depth(values) < depth else list(values)
+def _rows(bboxes: Any) -> list:
+    """Return a list of boxes from one box or several; an empty list from an empty one."""
+    if isinstance(bboxes, str) or not hasattr(bboxes, "__len__"):
+        raise PromptError(f"bboxes must be (4,) or (N, 4) numbers xyxy, got {bboxes!r}. Write [x0, y0, x1, y1].")
+    return [bboxes] if len(bboxes) and _depth(bboxes) < 2 else list(bboxes)
 
 
 def _depth(values: Any) -> int:

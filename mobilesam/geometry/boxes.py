@@ -34,10 +34,7 @@ def whole_region(original_hw: tuple[int, int]) -> Region:
 def clip_region(box: np.ndarray | None, clip: bool | float, *, original_hw: tuple[int, int]) -> Region | None:
     """Return the whole pixels that the mask of a (4,) box prompt is cut to, or None for the whole image.
 
-    Args:
-        box: the prompt's, or None.
-        clip: True for the box itself, a number to grow it by that fraction of its size on each side, False not to cut.
-        original_hw: size of the image.
+    `clip` is True for the box itself, a number to grow it by that fraction of its size on each side, False not to cut.
     """
     if box is None or clip is False:
         return None

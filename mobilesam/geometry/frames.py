@@ -1,10 +1,10 @@
-"""The original SAM's maps between the three frames, in numpy and Pillow alone.
+"""The original SAM's maps between the three frames.
 
 - original frame: pixels of the image, (H, W)
 - input frame: the image resized to long side 1024, padded right and bottom to 1024 x 1024
 - low-res frame: the decoder's 256 x 256 grid over the input frame
 
-`transforms.py` adds what needs torch; `runtime.py` does without.
+Arrays need numpy and Pillow alone, as `runtime.py` does without torch. `transforms.py` has Ultralytics' maps.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class ImageEmbedding:
     input_hw: tuple[int, int]
 
 
-class LongestSideFrames:
-    """Resize so that the long side is `target_length`.
+class ResizeLongestSide:
+    """The original SAM's maps under its names: the image is resized so that its long side is `target_length`.
 
     Source: the interface and arithmetic of Segment Anything's `utils/transforms.py`.
     """
@@ -70,6 +70,25 @@ class LongestSideFrames:
         """Map boxes to the input frame. (B, 4) xyxy original pixels -> (B, 4) float64 xyxy input pixels."""
         return self.apply_coords(np.asarray(boxes).reshape(-1, 2, 2), original_size).reshape(-1, 4)
 
+    def apply_image_torch(self, image: Tensor) -> Tensor:
+        """Resize with antialiasing. (B, C, H, W) float -> (B, C, h, w); within 2 grey levels of `apply_image`."""
+        from torch.nn.functional import interpolate
+
+        return interpolate(image, self.input_hw(image.shape[-2:]), mode="bilinear", antialias=True)
+
+    def apply_coords_torch(self, coords: Tensor, original_size: tuple[int, ...]) -> Tensor:
+        """`apply_coords` for tensors: (..., 2) -> (..., 2) float32."""
+        coords = coords.float()
+        return coords * coords.new_tensor(self._scale_xy(original_size))
+
+    def apply_boxes_torch(self, boxes: Tensor, original_size: tuple[int, ...]) -> Tensor:
+        """`apply_boxes` for tensors: (B, 4) -> (B, 4) float32."""
+        return self.apply_coords_torch(boxes.reshape(-1, 2, 2), original_size).reshape(-1, 4)
+
+    def padded_pixels(self, image: Tensor) -> Tensor:
+        """Pad a resized (..., 3, h, w) image where that is done before normalisation: not in the original."""
+        return image
+
     def apply_mask(self, mask: np.ndarray) -> np.ndarray:
         """Turn a mask of the original image into a mask prompt. (H, W) bool -> (1, 256, 256) float32 logits."""
         height, width = self.input_hw(mask.shape)
@@ -96,6 +115,12 @@ class LongestSideFrames:
             for size, inner in zip(original_hw, self.input_hw(original_hw), strict=True)
         )
 
+    def upscale_matrices(self, original_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """`upscale_arrays` as tensors: rows (H, 256) and columns (W, 256), float32."""
+        import torch
+
+        return tuple(torch.from_numpy(matrix) for matrix in self.upscale_arrays(original_hw))
+
     def _scale_xy(self, original_size: tuple[int, ...]) -> np.ndarray:
         height, width = self.input_hw(original_size)
         return np.array([width / original_size[1], height / original_size[0]])
@@ -106,14 +131,8 @@ def bilinear_resample(
 ) -> np.ndarray:
     """Resample along the first axis as `F.interpolate(mode="bilinear", align_corners=False)` does.
 
-    Args:
-        samples: (N, ...) values.
-        out_size: number of samples out.
-        span: how much of the input, from its start, is stretched over the output. Default: all of it.
-        last: index of the last sample that may be read. Default: the last one.
-
-    Returns:
-        (out_size, ...) values.
+    (N, ...) -> (out_size, ...). The first `span` of the input, in samples, is stretched over the output, and no sample
+    after the index `last` is read. Default: all of it.
     """
     span = len(samples) if span is None else span
     last = len(samples) - 1 if last is None else last

@@ -54,11 +54,7 @@ class MaskCrop:
 
 
 def tile_for(matrices: Matrices, region: Region) -> Tile:
-    """Return the image tokens whose logits a region of the original image is upscaled from.
-
-    Args:
-        region: `(x0, y0, x1, y1)` in the original frame.
-    """
+    """Return the image tokens whose logits a region of the original image is upscaled from."""
     # The further down a row of the image, the further down the logits it reads: its first and last row say all.
     (r0, r1), (c0, c1) = (
         (int(matrix[start].nonzero()[0]) // 4, int(matrix[stop - 1].nonzero()[-1]) // 4 + 1)
@@ -75,18 +71,11 @@ def upscale_logits(
     *,
     linear: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Upscale logits for one region of the original image, and for nothing else.
+    """Upscale (..., 256, 256) logits for one region of the original image, to (..., y1 - y0, x1 - x0) float32.
 
     Gives the values of `Sam.postprocess_masks` inside the region, to float rounding, without a full-image float stack.
-
-    Args:
-        low_res_logits: (..., 256, 256), or the part of it that `tile` covers.
-        region: `(x0, y0, x1, y1)` in the original frame.
-        tile: where `low_res_logits` lie; it must hold `tile_for(matrices, region)`.
-        linear: a quicker `F.linear`, such as `mobilesam.fast.products.linear`.
-
-    Returns:
-        (..., y1 - y0, x1 - x0) float32.
+    The logits may be the part that a `tile` covers, which must hold `tile_for(matrices, region)`. `linear` is a quicker
+    `F.linear`, such as `mobilesam.fast.products.linear`.
     """
     x0, y0, x1, y1 = region
     r0, c0, r1, c1 = (4 * edge for edge in tile)
@@ -97,16 +86,9 @@ def upscale_logits(
 
 
 def region_above(low_res_logits: Tensor, matrices: Matrices, threshold: float) -> Region:
-    """Return a region of the original image outside of which no upscaled logit is above a threshold.
+    """Return a region of the original image outside of which no upscaled logit is above a threshold; zeros if none is.
 
-    An upscaled logit is a weighted mean of low-res logits, so it is above only where one of them is.
-
-    Args:
-        low_res_logits: (256, 256).
-        threshold: the logit.
-
-    Returns:
-        `(x0, y0, x1, y1)` in the original frame; zeros if there is none.
+    An upscaled logit is a weighted mean of the (256, 256) low-res logits, so it is above only where one of them is.
     """
     x0, y0, x1, y1 = tight_region((low_res_logits > threshold - ROUNDING).cpu().numpy())
     rows, columns = (
@@ -121,13 +103,7 @@ def region_above(low_res_logits: Tensor, matrices: Matrices, threshold: float) -
 def stability_score(logits: Tensor, *, mask_threshold: float = 0.0, offset: float = 1.0) -> Tensor:
     """Return the IoU between a mask cut at threshold + offset and at threshold - offset; 0 for an empty mask.
 
-    Args:
-        logits: (..., H, W).
-        mask_threshold: where masks are cut.
-        offset: how far the two cuts lie from it.
-
-    Returns:
-        (...,) float32.
+    (..., H, W) logits -> (...,) float32.
 
     Source: the definition in Segment Anything's `utils/amg.py`, which gives NaN for an empty mask.
     """

@@ -6,16 +6,7 @@ import numpy as np
 
 
 def encode(mask: np.ndarray, *, corner: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None) -> dict:
-    """Encode a mask, or the crop of one.
-
-    Args:
-        mask: (h, w) bool.
-        corner: `(x0, y0)` of the crop in the whole mask.
-        size: (H, W) of the whole mask. Default: that of `mask`.
-
-    Returns:
-        The run lengths of the whole mask.
-    """
+    """Encode a mask (h, w) bool, or, from its crop at the corner `(x0, y0)`, a whole mask of `size` (H, W)."""
     height, width = size or mask.shape
     # Background above and below, so that a run that touches the edge begins and ends as well.
     padded = np.zeros((mask.shape[1], mask.shape[0] + 2), dtype=bool)

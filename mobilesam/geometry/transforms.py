@@ -1,4 +1,4 @@
-"""The maps between the frames of `frames.py`, for tensors too, and Ultralytics' variant of them.
+"""Ultralytics' maps between the frames of `frames.py`, and both kinds by name.
 
 `ResizeLongestSide` does what the original SAM does and is the default. `UltralyticsLetterbox` reproduces Ultralytics,
 which resizes, pads and upscales a little differently.
@@ -6,38 +6,10 @@ which resizes, pads and upscales a little differently.
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mobilesam.geometry.frames import LOW_RES, LongestSideFrames, bilinear_resample
-
-
-class ResizeLongestSide(LongestSideFrames):
-    """The original SAM's maps, under the original's names.
-
-    Source: the interface and arithmetic of Segment Anything's `utils/transforms.py`.
-    """
-
-    def apply_image_torch(self, image: Tensor) -> Tensor:
-        """Resize with antialiasing. (B, C, H, W) float -> (B, C, h, w); within 2 grey levels of `apply_image`."""
-        return F.interpolate(image, self.input_hw(image.shape[-2:]), mode="bilinear", antialias=True)
-
-    def apply_coords_torch(self, coords: Tensor, original_size: tuple[int, ...]) -> Tensor:
-        """`apply_coords` for tensors: (..., 2) -> (..., 2) float32."""
-        return coords.float() * coords.new_tensor(self._scale_xy(original_size), dtype=torch.float32)
-
-    def apply_boxes_torch(self, boxes: Tensor, original_size: tuple[int, ...]) -> Tensor:
-        """`apply_boxes` for tensors: (B, 4) -> (B, 4) float32."""
-        return self.apply_coords_torch(boxes.reshape(-1, 2, 2), original_size).reshape(-1, 4)
-
-    def padded_pixels(self, image: Tensor) -> Tensor:
-        """Pad a resized (..., 3, h, w) image where that is done before normalisation: not in the original."""
-        return image
-
-    def upscale_matrices(self, original_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """`upscale_arrays` as tensors: rows (H, 256) and columns (W, 256), float32."""
-        return tuple(torch.from_numpy(matrix) for matrix in self.upscale_arrays(original_hw))
+from mobilesam.geometry.frames import LOW_RES, ResizeLongestSide, bilinear_resample
 
 
 class UltralyticsLetterbox(ResizeLongestSide):

@@ -29,7 +29,6 @@ def read_image(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray
     12-bit data in a 16-bit file is not black. Of several frames or pages the first is read.
 
     Args:
-        path: of the file.
         max_pixels: a larger image is refused before it is unpacked (16-bit colour TIFF: after), because a small file
             can claim any size. Default: Pillow's limit, 179 million unless `PIL.Image.MAX_IMAGE_PIXELS` was changed.
 
@@ -45,11 +44,7 @@ def read_image(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Return the size (H, W) that `read_image` would give, from the file's header where that says it.
-
-    Raises:
-        ImageError: the file is missing or not an image.
-    """
+    """Return the size (H, W) that `read_image` would give, from the file's header where that says it."""
     try:
         with _open(path, max_pixels=sys.maxsize) as image:
             turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
@@ -59,18 +54,12 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def iter_images(source: Any, *, array_format: str = "BGR") -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the images of a source, one at a time.
+    """Yield the images of a source, one at a time: the path, or "image0.jpg", ... in memory, and (H, W, 3) uint8 RGB.
 
     Args:
         source: a path, a folder (its images, by name), a glob pattern, a video, an image as `to_rgb` takes it, or a
             list of these.
         array_format: the order of the channels of arrays.
-
-    Yields:
-        The path, or "image0.jpg", "image1.jpg", ... for images in memory, and (H, W, 3) uint8 RGB.
-
-    Raises:
-        ImageError: nothing is found, or an image cannot be read.
     """
     for number, item in enumerate(_flatten(source)):
         if isinstance(item, (str, Path)) and Path(item).suffix.lower() in VIDEO_SUFFIXES:
@@ -104,11 +93,7 @@ def _flatten(source: Any) -> Iterator[Any]:
 
 
 def find_files(source: str | Path) -> Iterator[str]:
-    """Yield the paths of a file, of a folder's images by name, or of a glob pattern's.
-
-    Raises:
-        ImageError: there is none.
-    """
+    """Yield the paths of a file, of a folder's images by name, or of a glob pattern's; an `ImageError` for none."""
     source = str(source)
     path = Path(source)
     if source.startswith(("http://", "https://", "rtsp://")):
@@ -186,8 +171,7 @@ def _too_large(path: str | Path, limit: int, found: str, remedy: str) -> ImageEr
 
 def _is_deep_colour(image: Image.Image) -> bool:
     """Whether this is 16-bit colour, of which Pillow would keep the high byte only."""
-    rawmodes = [str(tile[3]) for tile in image.tile]
-    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in rawmode for rawmode in rawmodes)
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in image.tile)
 
 
 def _read_with_opencv(path: str | Path, orientation: int) -> np.ndarray:

@@ -16,9 +16,6 @@ class VideoFrames:
     """An open video. Reading goes forward at the cost of decoding; a step back opens the file again.
 
     Iteration yields all frames that can be read, from the first; an `ImageError` if there is none.
-
-    Args:
-        path: of a video that OpenCV reads.
     """
 
     def __init__(self, path: str | Path):
@@ -26,11 +23,7 @@ class VideoFrames:
         self._end = math.inf  # no frame from here on can be read
 
     def read(self, number: int) -> np.ndarray:
-        """Return a frame, counted from 1, as (H, W, 3) uint8 RGB.
-
-        Raises:
-            ImageError: the video cannot be opened, or ends before.
-        """
+        """Return a frame, counted from 1, as (H, W, 3) uint8 RGB; an `ImageError` if it cannot be read."""
         frame = self._read(number)
         if frame is None:
             raise ImageError(

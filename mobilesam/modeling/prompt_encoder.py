@@ -83,11 +83,16 @@ class PromptEncoder(nn.Module):
         if points is not None:
             sparse.append(self.embed_points(*points, pad=boxes is None))
         if boxes is not None:
-            sparse.append(self._embed_boxes(boxes))
+            learned = torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight])
+            sparse.append(self._encode_coords(boxes.reshape(-1, 2, 2)) + learned)
         batch = next((len(x) for x in (*sparse, masks) if x is not None), 1)
         if not sparse:
             sparse.append(self.no_mask_embed.weight.new_zeros((batch, 0, self.embed_dim)))
-        return torch.cat(sparse, dim=1), self._embed_masks(masks, batch)
+        if masks is None:
+            dense = self.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(batch, -1, *self.image_embedding_size)
+        else:
+            dense = self.mask_downscaling(masks)
+        return torch.cat(sparse, dim=1), dense
 
     def get_dense_pe(self) -> Tensor:
         """Return the positional encoding of the image embedding, (1, 256, 64, 64)."""
@@ -105,18 +110,8 @@ class PromptEncoder(nn.Module):
             embedding = torch.where(labels == label, embedding + learned.weight, embedding)
         return embedding
 
-    def _embed_boxes(self, boxes: Tensor) -> Tensor:
-        corners = self._encode_coords(boxes.reshape(-1, 2, 2))
-        learned = torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight])
-        return corners + learned
-
     def _encode_coords(self, coords: Tensor) -> Tensor:
         height, width = self.input_image_size
         # A prompt names a pixel, the encoding wants its centre. float32 always: half precision is off by pixels.
         centres = coords.float() + 0.5
         return self.pe_layer.encode(centres / centres.new_tensor([width, height]))
-
-    def _embed_masks(self, masks: Tensor | None, batch: int) -> Tensor:
-        if masks is not None:
-            return self.mask_downscaling(masks)
-        return self.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(batch, -1, *self.image_embedding_size)

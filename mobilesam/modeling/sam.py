@@ -99,14 +99,11 @@ class Sam(nn.Module):
             One dict an image: `masks` bool (B, C, H, W), `iou_predictions` (B, C), `low_res_logits` (B, C, 256, 256).
         """
         embeddings = self.encode_image(torch.stack([self.preprocess(x["image"]) for x in batched_input]))
-        return [
-            self._decode_record(record, embedding.unsqueeze(0), multimask_output)
-            for record, embedding in zip(batched_input, embeddings, strict=True)
-        ]
-
-    def _decode_record(self, record: dict[str, Any], embedding: Tensor, multimask_output: bool) -> dict[str, Tensor]:
-        points = (record["point_coords"], record["point_labels"]) if "point_coords" in record else None
-        prompts = self.encode_prompts(points, record.get("boxes"), record.get("mask_inputs"))
-        logits, iou_predictions = self.decode_masks(embedding, prompts, multimask_output=multimask_output)
-        masks = self.postprocess_masks(logits, record["image"].shape[-2:], record["original_size"])
-        return {"masks": masks > self.mask_threshold, "iou_predictions": iou_predictions, "low_res_logits": logits}
+        results = []
+        for record, embedding in zip(batched_input, embeddings, strict=True):
+            points = (record["point_coords"], record["point_labels"]) if "point_coords" in record else None
+            prompts = self.encode_prompts(points, record.get("boxes"), record.get("mask_inputs"))
+            logits, ious = self.decode_masks(embedding.unsqueeze(0), prompts, multimask_output=multimask_output)
+            masks = self.postprocess_masks(logits, record["image"].shape[-2:], record["original_size"])
+            results.append({"masks": masks > self.mask_threshold, "iou_predictions": ious, "low_res_logits": logits})
+        return results

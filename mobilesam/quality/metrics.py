@@ -14,20 +14,20 @@ def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.logical_and(a, b).sum() / union) if union else 1.0
 
 
-def boundary(mask: np.ndarray, share: float = BOUNDARY) -> np.ndarray:
+def boundary(mask: np.ndarray) -> np.ndarray:
     """Return the pixels of a mask near its border: within a share of the image's diagonal, at least 1 pixel."""
-    distance = max(1, round(share * float(np.hypot(*mask.shape))))
+    distance = max(1, round(BOUNDARY * float(np.hypot(*mask.shape))))
     padded = np.pad(mask.astype(np.uint8), 1)
     inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=distance)[1:-1, 1:-1]
     return mask & (inner == 0)
 
 
-def boundary_iou(a: np.ndarray, b: np.ndarray, share: float = BOUNDARY) -> float:
+def boundary_iou(a: np.ndarray, b: np.ndarray) -> float:
     """Return the IoU of the borders of two masks, which a large object's inside cannot hide.
 
     Source: Cheng et al., Boundary IoU, 2021.
     """
-    return mask_iou(boundary(a, share), boundary(b, share))
+    return mask_iou(boundary(a), boundary(b))
 
 
 def size_of(area: float) -> str:
@@ -45,15 +45,10 @@ def jittered(box: np.ndarray, share: float, rng: np.random.Generator, original_h
 
 
 def calibration(predicted: np.ndarray, true: np.ndarray, bins: int = 10) -> dict:
-    """Compare predicted with true IoUs.
+    """Compare predicted with true IoUs, (N,) each, in bins of equal width over [0, 1]; those above 1 are in the last.
 
-    Args:
-        predicted, true: (N,).
-        bins: of equal width over [0, 1]; predictions above 1 are in the last.
-
-    Returns:
-        pearson and spearman correlation (None for fewer than 2 values or constant ones), expected calibration error,
-        and per bin that has values: count, mean predicted and mean true IoU.
+    Gives the pearson and spearman correlation (None for fewer than 2 values or constant ones), the expected
+    calibration error, and per bin that has values its count, mean predicted and mean true IoU.
     """
     index = np.clip((predicted * bins).astype(int), 0, bins - 1)
     rows = [

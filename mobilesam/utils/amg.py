@@ -6,7 +6,8 @@ Source: the names and results of Segment Anything's `utils/amg.py`.
 """
 
 import math
-from collections.abc import ItemsView, Iterator, Sequence
+from collections import UserDict
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -21,28 +22,13 @@ from mobilesam.geometry.masks import stability_score
 from mobilesam.packages import require
 
 
-class MaskData:
+class MaskData(UserDict):
     """Columns of one length: tensors, arrays or lists, one entry a mask."""
-
-    def __init__(self, **columns: Tensor | np.ndarray | list):
-        self._columns: dict[str, Any] = {}
-        for name, column in columns.items():
-            self[name] = column
 
     def __setitem__(self, name: str, column: Tensor | np.ndarray | list) -> None:
         if not isinstance(column, (Tensor, np.ndarray, list)):
             raise TypeError(f"{name} must be a list, an array or a tensor, got {type(column).__name__}.")
-        self._columns[name] = column
-
-    def __delitem__(self, name: str) -> None:
-        del self._columns[name]
-
-    def __getitem__(self, name: str) -> Any:
-        return self._columns[name]
-
-    def items(self) -> ItemsView[str, Any]:
-        """Return names and columns."""
-        return self._columns.items()
+        super().__setitem__(name, column)
 
     def filter(self, keep: Tensor) -> None:
         """Keep the entries that a bool tensor marks, or those at the indices of an integer tensor, in its order."""
@@ -58,7 +44,7 @@ class MaskData:
     def cat(self, new_stats: "MaskData") -> None:
         """Append the entries of another, name by name."""
         for name, new in new_stats.items():
-            old = self._columns.get(name)
+            old = self.get(name)
             if old is None:
                 self[name] = new.clone() if isinstance(new, Tensor) else new.copy()
             elif isinstance(new, list):

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mobilesam.geometry.masks import stability_score
 from mobilesam.modeling import Sam
@@ -79,12 +78,10 @@ class SamOnnxModel(nn.Module):
 
     def mask_postprocessing(self, masks: Tensor, orig_im_size: Tensor) -> Tensor:
         """Upscale low-res logits to the image. (B, C, 256, 256) -> (B, C, H, W)."""
-        masks = F.interpolate(masks, (self.img_size, self.img_size), mode="bilinear", align_corners=False)
         size = orig_im_size.float()
         inner = torch.floor(size * (self.img_size / size.max()) + 0.5).to(torch.int64)
         size = orig_im_size.to(torch.int64)
-        masks = masks[..., : inner[0], : inner[1]]
-        return F.interpolate(masks, (size[0], size[1]), mode="bilinear", align_corners=False)
+        return self.model.postprocess_masks(masks, (inner[0], inner[1]), (size[0], size[1]))
 
     def _stability(self, logits: Tensor) -> Tensor:
         return stability_score(logits, mask_threshold=self.model.mask_threshold, offset=self.stability_score_offset)
@@ -98,10 +95,9 @@ def decode_all(
     mask_input: Tensor,
     has_mask_input: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Decode with plain arithmetic where the model branches, so that one traced graph serves every prompt.
+    """Return low-res logits (B, 4, 256, 256) and IoU predictions (B, 4).
 
-    Returns:
-        low-res logits (B, 4, 256, 256) and IoU predictions (B, 4).
+    With plain arithmetic where the model branches, so that one traced graph serves every prompt.
     """
     encoder = model.prompt_encoder
     has_mask = has_mask_input.reshape(-1, 1, 1, 1)
@@ -115,10 +111,9 @@ def decode_all(
 
 
 def select_mask(masks: Tensor, scores: Tensor, num_points: int | Tensor) -> tuple[Tensor, Tensor]:
-    """Choose one of four masks: token 0 from three points on, the padding point counted, else the best of the others.
+    """Choose one of four masks, (B, 1, 256, 256) and its scores (B, 1).
 
-    Returns:
-        masks (B, 1, 256, 256) and scores (B, 1).
+    That is token 0 from three points on, the padding point counted, else the best of the others.
     """
     preference = torch.tensor([[1000.0, 0, 0, 0]], device=scores.device)
     best = (scores + (num_points - CLEAR_FROM_POINTS) * preference).argmax(dim=1, keepdim=True)
