@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 # Before FiftyOne is imported, also in the worker processes that inherit this environment.
@@ -92,11 +93,49 @@ def upstream_sam(checkpoint):
 
 
 @pytest.fixture(scope="session")
-def onnx_pair(tmp_path_factory, sam):
+def once(tmp_path_factory):
+    """Have a folder filled by the first of the processes that share the tests; gives the folder to all of them."""
+    from filelock import FileLock
+
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name: str, fill: Callable[[Path], object]) -> Path:
+        with FileLock(base / f"{name}.lock"):
+            if not (base / name).exists():
+                (base / f"{name}.unfinished").mkdir()
+                fill(base / f"{name}.unfinished")
+                (base / f"{name}.unfinished").rename(base / name)
+        return base / name
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def onnx_pair(once, sam):
     """The model as `encoder.onnx` and `decoder.onnx`."""
     from mobilesam import export_onnx
+    from mobilesam.export.onnx_files import ExportedPair
 
-    return export_onnx(sam, tmp_path_factory.mktemp("onnx"))
+    folder = once("onnx", lambda folder: export_onnx(sam, folder))
+    return ExportedPair(folder / "encoder.onnx", folder / "decoder.onnx")
+
+
+@pytest.fixture(scope="session")
+def app_models(once) -> Path:
+    """FiftyOne's folder of models with the pair that the App annotates with."""
+    pytest.importorskip("onnx", reason="onnx, which the export needs, is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime, which checks the exported files, is not installed")
+    import fiftyone as fo
+
+    from fiftyone_mobilesam.app.annotation_files import build_pair
+
+    def fill(folder: Path) -> None:
+        before, fo.config.model_zoo_dir = fo.config.model_zoo_dir, str(folder)
+        build_pair()
+        fo.config.model_zoo_dir = before
+
+    return once("app_models", fill)
 
 
 @pytest.fixture(scope="session")

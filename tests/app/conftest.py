@@ -27,7 +27,7 @@ FLAGS = [
 
 
 @pytest.fixture(scope="package")  # both end with the tests here: an open page takes half a processor
-def app(tmp_path_factory) -> str:
+def app(tmp_path_factory, app_models) -> str:
     """The App's server with the checkout as a plugin; gives its address."""
     plugins = tmp_path_factory.mktemp("plugins")
     (plugins / "@mobilesam").mkdir()
@@ -35,6 +35,7 @@ def app(tmp_path_factory) -> str:
     port = free_port()
     server = Path(fo.__file__).parent / "server"
     environment = {**os.environ, "FIFTYONE_PLUGINS_DIR": str(plugins), "HOME": str(tmp_path_factory.mktemp("home"))}
+    environment["FIFTYONE_MODEL_ZOO_DIR"] = str(app_models)
     command = [sys.executable, "main.py", "--port", str(port), "--address", "127.0.0.1"]
     process = subprocess.Popen(command, cwd=server, env=environment)
     url = f"http://127.0.0.1:{port}"

@@ -2,15 +2,40 @@
 
 import shutil
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 import fiftyone as fo
 import pytest
+import torch
 from job_calls import BOXES
 from PIL import Image
 from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, keypoints
 
 from mobilesam import SamPredictor
+from mobilesam.fast.backend import Backend
+
+KNOWN = 100  # embeddings of 4 MB
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scenes_are_encoded_once():
+    """Remember embeddings in this process: most tests here are of the same few pictures, and are not of the encoder."""
+    compute, known = Backend.encode_image, {}
+
+    def encode_image(backend, pixels):
+        keys = [(backend.encoder_name, sha256(image.cpu().numpy()).digest()) for image in pixels]
+        missing = [place for place, key in enumerate(keys) if key not in known]
+        if missing:
+            known.update(zip([keys[place] for place in missing], compute(backend, pixels[missing]), strict=True))
+        found = torch.stack([known[key] for key in keys])
+        while len(known) > KNOWN:
+            del known[next(iter(known))]
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Backend, "encode_image", encode_image)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -19,22 +19,10 @@ from mobilesam import FieldError, MissingPackageError, MobileSamError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="session")
-def made(tmp_path_factory, sam) -> Path:
-    """FiftyOne's models folder with our pair, exported once."""
-    pytest.importorskip("onnx", reason="onnx, which the export needs, is not installed")
-    pytest.importorskip("onnxruntime", reason="onnxruntime, which checks the exported files, is not installed")
-    folder = tmp_path_factory.mktemp("models")
-    before, fo.config.model_zoo_dir = fo.config.model_zoo_dir, str(folder)
-    annotation.build_pair()
-    fo.config.model_zoo_dir = before
-    return folder
-
-
 @pytest.fixture
-def models(made, tmp_path, monkeypatch) -> Path:
-    """A copy of it that FiftyOne uses, without a choice in the environment."""
-    shutil.copytree(made, tmp_path / "models")
+def models(app_models, tmp_path, monkeypatch) -> Path:
+    """A copy of FiftyOne's models with our pair that FiftyOne uses, without a choice in the environment."""
+    shutil.copytree(app_models, tmp_path / "models")
     monkeypatch.setattr(fo.config, "model_zoo_dir", str(tmp_path / "models"))
     monkeypatch.setattr(annotation, "_before", None)
     monkeypatch.setenv(annotation.VARIABLE, "")  # so that what a test sets is taken back

@@ -1,6 +1,6 @@
 """A job that is broken again and again: process, worker, database, disk. Its records are an unbroken run's.
 
-120 prompts and a few breaks at chosen moments; with `--soak` 240 and 30, some at random ones, which takes six minutes.
+80 prompts and a few breaks at chosen moments; with `--soak` 240 and 30, some at random ones, which takes six minutes.
 """
 
 import io
@@ -120,7 +120,7 @@ def _pixels(detection: dict) -> dict:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory, soak):
-    job = Job(tmp_path_factory.mktemp("faults"), images=24 if soak else 12)
+    job = Job(tmp_path_factory.mktemp("faults"), images=24 if soak else 8)
     yield job
     job.database.kill()
 
