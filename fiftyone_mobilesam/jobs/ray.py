@@ -63,14 +63,17 @@ def label_manifest(
     manifest, out = Path(manifest).absolute(), Path(out).absolute()
     check_note(out, note_of(weights, precision, parsed, cached=cache_dir is not None), weights)
     file = parquet().ParquetFile(manifest)
-    ids = (file.read_row_group(group, columns=["id"])["id"] for group in range(file.num_row_groups))
-    shards = [out / SHARDS / shard_name(column.to_pylist()) for column in ids]
-    groups = [{"group": group} for group, shard in enumerate(shards) if not _is_done(shard)]
+    groups, images = [], 0
+    for group in range(file.num_row_groups):
+        ids = file.read_row_group(group, columns=["id"])["id"].to_pylist()
+        if missing := _missing(out / SHARDS / shard_name(ids), len(ids)):
+            groups.append({"group": group})
+            images += missing
     if not groups:
         return 0
     settings = Settings(RecordForm(), parsed, absolute_weights(weights), precision, cache_dir, max_pixels, verify)
     # A group is a block, and so a task of its own.
-    done = ray_data.from_items(groups, override_num_blocks=len(groups)).map_batches(
+    work = ray_data.from_items(groups, override_num_blocks=len(groups)).map_batches(
         ShardWriter,
         fn_constructor_kwargs={"manifest": str(manifest), "out": str(out), "settings": settings, "device": device},
         batch_size=1,
@@ -78,7 +81,10 @@ def label_manifest(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
     )
-    return sum(int(row["images"]) for row in done.iter_rows())
+    work.materialize()
+    return (
+        images  # an actor that is killed when its shard is there, and not yet known, is begun again and finds it done
+    )
 
 
 class ShardWriter:
@@ -88,11 +94,13 @@ class ShardWriter:
         self.manifest, self.out = manifest, Path(out)
         self.worker = Worker(settings, device)
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
-        """Make the shards of the row groups in `group`, and return how many `images` each has."""
-        return {"images": [self._write_shard(int(group)) for group in batch["group"]]}
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Make the shards of the row groups in `group`."""
+        for group in batch["group"]:
+            self._write_shard(int(group))
+        return batch
 
-    def _write_shard(self, group: int) -> int:
+    def _write_shard(self, group: int) -> None:
         wanted = parquet().ParquetFile(self.manifest).read_row_group(group).to_pylist()
         shard = self.out / SHARDS / shard_name([row["id"] for row in wanted])
         before = parquet().read_table(shard).to_pylist() if shard.exists() else []
@@ -101,7 +109,6 @@ class ShardWriter:
         for item, outcome in self.worker.outcomes(map(_item, missing.values())):
             rows[item.key] = row_of(missing[item.key], item, outcome)
         write_shard(shard, [rows[row["id"]] for row in wanted])
-        return len(missing)
 
 
 def _item(row: dict[str, Any]) -> Item:
@@ -111,7 +118,9 @@ def _item(row: dict[str, Any]) -> Item:
     )
 
 
-def _is_done(shard: Path) -> bool:
-    """Return whether a shard is there and all its images could be used."""
-    failures = parquet().read_table(shard, columns=["failure"]) if shard.exists() else None
-    return failures is not None and failures["failure"].null_count == len(failures)
+def _missing(shard: Path, rows: int) -> int:
+    """Return how many images of a shard of so many rows are still to be done: all, or those that could not be used."""
+    if not shard.exists():
+        return rows
+    failures = parquet().read_table(shard, columns=["failure"])["failure"]
+    return len(failures) - failures.null_count

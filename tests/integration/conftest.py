@@ -18,10 +18,16 @@ from mobilesam.fast.backend import Backend
 KNOWN = 100  # embeddings of 4 MB
 
 
-@pytest.fixture(scope="session", autouse=True)
-def scenes_are_encoded_once():
+@pytest.fixture(scope="session")
+def known() -> dict:
+    """Embeddings by backend and picture."""
+    return {}
+
+
+@pytest.fixture(scope="module", autouse=True)  # of each file, so that it ends with the last one here
+def scenes_are_encoded_once(known):
     """Remember embeddings in this process: most tests here are of the same few pictures, and are not of the encoder."""
-    compute, known = Backend.encode_image, {}
+    compute = Backend.encode_image
 
     def encode_image(backend, pixels):
         keys = [(backend.encoder_name, sha256(image.cpu().numpy()).digest()) for image in pixels]
