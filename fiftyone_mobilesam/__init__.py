@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from fiftyone_mobilesam.jobs.dataset import label
     from fiftyone_mobilesam.labels import detections_of as to_detections
     from fiftyone_mobilesam.models import load_model
+    from fiftyone_mobilesam.quality.evaluate import evaluate
     from mobilesam import __version__
 
-__all__ = ["__version__", "export_masks", "label", "label_coco", "load_model", "to_detections"]
+__all__ = ["__version__", "evaluate", "export_masks", "label", "label_coco", "load_model", "to_detections"]
 
 # Public name -> the module and the name it has there.
 _HOMES = {
     "__version__": ("mobilesam._version", "__version__"),
+    "evaluate": ("fiftyone_mobilesam.quality.evaluate", "evaluate"),
     "export_masks": ("fiftyone_mobilesam.export.run", "export_masks"),
     "label": ("fiftyone_mobilesam.jobs.dataset", "label"),
     "label_coco": ("fiftyone_mobilesam.jobs.coco", "label_coco"),

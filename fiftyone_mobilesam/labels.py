@@ -9,6 +9,7 @@ import numpy as np
 from fiftyone_mobilesam.engine.ask import NO_MASK
 from fiftyone_mobilesam.engine.item import Answer, Item
 from fiftyone_mobilesam.engine.report import Failure
+from fiftyone_mobilesam.keep import MEASURED
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt
 from mobilesam import Results
@@ -62,7 +63,7 @@ def new_detection(source: fo.Label, answer: Answer, options: Options, *, origina
         tags=list(source.tags),
         index=source.index,
         confidence=None if isinstance(source, fo.Keypoint) else source.confidence,
-        **{**dict(source.iter_attributes()), **dict.fromkeys(ATTRIBUTES)},
+        **{**{k: v for k, v in source.iter_attributes() if k not in MEASURED}, **dict.fromkeys(ATTRIBUTES)},
     )
     fill(detection, source, answer, options, original_hw=original_hw)
     return detection
@@ -130,6 +131,9 @@ def fill(
         (x0, y0, x1, y1), (left, top, right, bottom) = region, crop.region
         mask = np.pad(mask, ((top - y0, y1 - bottom), (left - x0, x1 - right)))
     detection.mask, detection.mask_path = mask, None
+    for name in MEASURED:  # of the mask that was there
+        if detection.has_attribute(name):
+            detection[name] = None
     detection.bounding_box = relative_box(region, original_hw=original_hw)
     if options.confidence == "predicted_iou":
         detection.confidence = min(1.0, float(crop.iou_prediction))

@@ -10,16 +10,20 @@ from typing import Any
 import fiftyone as fo
 import numpy as np
 from fiftyone.core.collections import SampleCollection
+from fiftyone.core.media import IMAGE
 from PIL import Image
 
 from fiftyone_mobilesam.engine.item import Outcome
 from fiftyone_mobilesam.engine.report import Failure, Report
+from fiftyone_mobilesam.fields import label_fields
 from fiftyone_mobilesam.prompts import single_labels
+from mobilesam import FieldError
 from mobilesam.errors import reason_of
 from mobilesam.images import image_size
 
 NO_MASK = "The label has no mask."
 UNNAMED = "object"
+MASKS = (fo.Detections, fo.Detection)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,19 @@ class ExportedImage:
     name: str
     original_hw: tuple[int, int] | None
     masks: list[ExportedMask]
+
+
+def check_masks(samples: SampleCollection, field: str, argument: str) -> None:
+    """Check that samples are images with such a field of Detections, which can hold masks."""
+    if samples.media_type != IMAGE:
+        raise FieldError(
+            f"samples must be images, got media type {samples.media_type!r}. "
+            "Select images with select_group_slices(), or turn videos into images with to_frames(sample_frames=True)."
+        )
+    if field not in (fields := label_fields(samples, MASKS)):
+        raise FieldError(
+            f"{argument} must be a field of Detections, got {field!r}. Fields that fit: {', '.join(fields)}."
+        )
 
 
 def exported_images(samples: SampleCollection, label_field: str) -> Iterator[ExportedImage]:

@@ -3,23 +3,19 @@
 import json
 from pathlib import Path
 
-import fiftyone as fo
 from fiftyone.core.collections import SampleCollection
-from fiftyone.core.media import IMAGE
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.engine.report import Report, keeping_books
 from fiftyone_mobilesam.export.coco import write_coco
-from fiftyone_mobilesam.export.masks import UNNAMED, exported_images
+from fiftyone_mobilesam.export.masks import UNNAMED, check_masks, exported_images
 from fiftyone_mobilesam.export.yolo import write_yolo
-from fiftyone_mobilesam.fields import label_fields, labels_path
+from fiftyone_mobilesam.fields import labels_path
 from fiftyone_mobilesam.options import check_choice
 from fiftyone_mobilesam.polygon_loss import PolygonLoss
-from mobilesam import FieldError
 from mobilesam.files import replacing
 
 FORMATS = ("coco", "coco-polygons", "yolo")
-MASKS = (fo.Detections, fo.Detection)
 
 
 def export_masks(samples: SampleCollection, label_field: str, out: str | Path, *, format: str = "coco") -> Report:
@@ -46,15 +42,7 @@ def export_masks(samples: SampleCollection, label_field: str, out: str | Path, *
     """
     out = Path(out)
     check_choice("format", format, FORMATS)
-    if samples.media_type != IMAGE:
-        raise FieldError(
-            f"samples must be images, got media type {samples.media_type!r}. "
-            "Select images with select_group_slices(), or turn videos into images with to_frames(sample_frames=True)."
-        )
-    if label_field not in (fields := label_fields(samples, MASKS)):
-        raise FieldError(
-            f"label_field must be a field of Detections, got {label_field!r}. Fields that fit: {', '.join(fields)}."
-        )
+    check_masks(samples, label_field, "label_field")
     if not out.absolute().parent.is_dir():
         raise NotADirectoryError(f"out must be in a folder that is there, got {str(out)!r}. Make the folder.")
     polygons = None if format == "coco" else PolygonLoss()

@@ -16,7 +16,7 @@ ALLOWED = {
     "polygon_loss": set(),
     "engine": {"options", "polygon_loss"},
     "prompts": {"engine", "options"},
-    "labels": {"engine", "options", "prompts"},
+    "labels": {"engine", "keep", "options", "prompts"},
     "fields": {"host", "options", "prompts"},
     "tracks": {"engine", "keep", "labels", "options", "prompts"},
     "sources": {"database", "engine", "fields", "host", "keep", "labels", "options", "prompts"},
@@ -40,11 +40,12 @@ ALLOWED = {
     "remote_zoo": {"fields", "load_model", "zoo"},
     "cluster": set(),
     "export": {"engine", "fields", "host", "options", "polygon_loss", "prompts"},
+    "quality": {"export", "fields", "host", "keep"},
     "review": {"engine", "fields", "host", "labels", "models", "options", "prompts", "zoo"},
     "app": {"engine", "fields", "host", "models", "options", "prompts", "review", "runs", "undo"},
     "cli": {"export_masks", "jobs", "label_coco", "runs", "sinks"},
     "_plugin_entry": {"app"},
-    "__init__": {"export", "jobs", "labels", "models"},
+    "__init__": {"export", "jobs", "labels", "models", "quality"},
 }
 # What runs where FiftyOne is not installed: what it needs of FiftyOne it imports in a function, if at all.
 WITHOUT_FIFTYONE = [

@@ -1,0 +1,172 @@
+"""`fom.evaluate`: the masks of a field beside a person's, mask by mask."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+from fiftyone import ViewField as F
+from fiftyone.core.collections import SampleCollection
+
+from fiftyone_mobilesam import host
+from fiftyone_mobilesam.export.masks import ExportedImage, ExportedMask, check_masks, class_of, exported_images
+from fiftyone_mobilesam.fields import labels_path
+from fiftyone_mobilesam.keep import MEASURED
+from mobilesam import FieldError
+from mobilesam.quality.comparison import Comparison
+from mobilesam.quality.metrics import boundary_iou, mask_iou, size_of
+
+# Masks without a prompt in common are of one object if they overlap by so much: a bad mask still has its object.
+LEAST_OVERLAP = 0.1
+
+
+@dataclass
+class Evaluation(Comparison):
+    """What `evaluate` found.
+
+    Rows have `sample_id`, `label_id` and `ground_truth_id` too, the last None for a mask that is of nothing, whose IoU
+    is 0. Its size is the true mask's where there is one.
+
+    Attributes:
+        label_field, ground_truth_field: that were compared.
+        missed: number of true masks that no mask goes with.
+    """
+
+    label_field: str = "masks"
+    ground_truth_field: str = "ground_truth"
+    missed: int = 0
+
+    @property
+    def title(self) -> str:
+        """What was compared."""
+        missed = f", {self.missed} of which have no mask" if self.missed else ""
+        return f"Masks in {self.label_field!r} beside those in {self.ground_truth_field!r}{missed}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all figures as plain data."""
+        fields = {"label_field": self.label_field, "ground_truth_field": self.ground_truth_field}
+        return {**fields, "missed": self.missed, **super().as_dict()}
+
+
+def evaluate(samples: SampleCollection, label_field: str, ground_truth_field: str) -> Evaluation:
+    """Compare the masks of a field with true ones, and write on each how good it is.
+
+    A mask and a true mask belong together if they were made from one prompt: the true mask is the prompt itself, or has
+    the same `prompt_id`. For all others FiftyOne's `evaluate_detections` says which true mask of the same class a mask
+    is of. Each mask gets `true_iou` and `true_boundary_iou`, by which the App can sort and filter; 0 if it is of
+    nothing. Labels without a mask are in `failed`. Nothing is written on the true masks. `ap` goes by the confidence of
+    the masks and is there if all have one.
+
+    Args:
+        samples: a dataset or view of images.
+        label_field: field of Detections with masks to judge.
+        ground_truth_field: field of Detections with true masks. Images without any are left out.
+
+    Returns:
+        The figures: `print(evaluation.table())`, `evaluation.plot("reliability.png")`.
+
+    Raises:
+        FieldError: a field without masks, or not of images.
+    """
+    for argument, field in (("label_field", label_field), ("ground_truth_field", ground_truth_field)):
+        check_masks(samples, field, argument)
+    judged = samples.filter_labels(ground_truth_field, _has_mask(), only_matches=True)
+    if not len(judged):
+        raise FieldError(
+            f"ground_truth_field must have masks, got {ground_truth_field!r} with none. Draw or import some first."
+        )
+    evaluation = Evaluation(label_field=label_field, ground_truth_field=ground_truth_field)
+    overlapping = _match(judged, evaluation)
+    for image, truth in zip(
+        *(exported_images(judged, field) for field in (label_field, ground_truth_field)), strict=True
+    ):
+        _compare(image, truth, overlapping, evaluation)
+    _write(samples, label_field, evaluation.rows)
+    return evaluation
+
+
+def _has_mask() -> F:
+    return F("mask").exists() | F("mask_path").exists()
+
+
+def _match(samples: SampleCollection, evaluation: Evaluation) -> dict[str, str]:
+    """Return the id of the true mask that overlaps a mask, by the mask's id, and note the average precision.
+
+    Average precision goes by the confidence of the masks, so all must have one.
+    """
+    whole = samples.filter_labels(evaluation.label_field, _has_mask(), only_matches=False)
+    labels = labels_path(whole, evaluation.label_field)
+    ranked = whole.count(labels) == whole.count(f"{labels}.confidence")
+    found = whole.evaluate_detections(
+        evaluation.label_field,
+        gt_field=evaluation.ground_truth_field,
+        iou=LEAST_OVERLAP,
+        use_masks=True,
+        compute_mAP=ranked,
+        progress=False,
+    )
+    if ranked:
+        evaluation.ap = {"AP": float(found.mAP())}
+    pairs = zip(found.ypred_ids, found.ytrue_ids, strict=True)
+    return {mask_id: truth_id for mask_id, truth_id in pairs if mask_id is not None and truth_id is not None}
+
+
+def _compare(image: ExportedImage, truth: ExportedImage, overlapping: dict[str, str], found: Evaluation) -> None:
+    """Judge the masks of an image."""
+    if image.original_hw is None:
+        found.failed.append((image.filepath, image.masks[0].failure if image.masks else truth.masks[0].failure))
+        return
+    truths = {true.label.id: true for true in truth.masks if true.mask is not None}
+    pairs = _pairs([mask.label for mask in image.masks], list(truths.values()), overlapping)
+    for mask in image.masks:
+        if mask.mask is None:
+            found.failed.append((f"{image.filepath}, label {mask.label.id}", mask.failure))
+            continue
+        true = truths.get(pairs.get(mask.label.id))
+        pixels, whole = (None if one is None else _full(one, image.original_hw) for one in (mask, true))
+        found.rows.append(
+            {
+                "image": image.filepath,
+                "sample_id": image.id,
+                "label_id": mask.label.id,
+                "ground_truth_id": true and true.label.id,
+                "category": class_of(mask.label),
+                "size": size_of(pixels.sum() if whole is None else whole.sum()),
+                "iou": 0.0 if whole is None else mask_iou(pixels, whole),
+                "boundary_iou": 0.0 if whole is None else boundary_iou(pixels, whole),
+                "predicted_iou": mask.label.get_attribute_value("predicted_iou", None),
+            }
+        )
+    found.missed += len(truths.keys() - set(pairs.values()))
+
+
+def _pairs(labels: Sequence[fo.Detection], truths: list[ExportedMask], overlapping: dict[str, str]) -> dict[str, str]:
+    """Return the id of each label's true mask: of the same prompt, else the one it overlaps if no prompt claims it."""
+    of_prompt = {prompt: true.label.id for true in truths if (prompt := _prompt_id(true.label)) is not None}
+    of_prompt |= {true.label.id: true.label.id for true in truths}
+    pairs = {label.id: of_prompt[_prompt_id(label)] for label in labels if _prompt_id(label) in of_prompt}
+    claimed = set(pairs.values())
+    for label in labels:
+        if label.id in overlapping and label.id not in pairs and overlapping[label.id] not in claimed:
+            pairs[label.id] = overlapping[label.id]
+    return pairs
+
+
+def _prompt_id(label: fo.Detection) -> str | None:
+    return label.get_attribute_value("prompt_id", None)
+
+
+def _full(mask: ExportedMask, original_hw: tuple[int, int]) -> np.ndarray:
+    """Return a mask on its whole image."""
+    full, (x, y) = np.zeros(original_hw, dtype=bool), mask.corner
+    height, width = mask.mask.shape
+    full[y : y + height, x : x + width] = mask.mask
+    return full
+
+
+def _write(samples: SampleCollection, label_field: str, rows: list[dict[str, Any]]) -> None:
+    dataset, labels = host.root_dataset(samples), labels_path(samples, label_field)
+    for name, column in zip(MEASURED, ("iou", "boundary_iou"), strict=True):
+        dataset.add_sample_field(f"{labels}.{name}", fo.FloatField)
+        dataset.set_label_values(f"{labels}.{name}", {row["label_id"]: row[column] for row in rows})

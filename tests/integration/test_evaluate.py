@@ -1,0 +1,115 @@
+"""Masks beside true ones: pairs by prompt or overlap, figures computed by hand, written on the masks and only there."""
+
+import fiftyone as fo
+import numpy as np
+import pytest
+from job_calls import label
+from operator_calls import contents
+from scenes import LEFT, RIGHT, ellipse_box, ellipse_mask, full_mask, iou
+
+import fiftyone_mobilesam as fom
+from fiftyone_mobilesam.labels import relative_box
+from mobilesam import FieldError
+from mobilesam.geometry import tight_region
+
+HW = (240, 320)
+
+
+def mask_of(region, **attributes):
+    """A full mask on a region of whole pixels (x0, y0, x1, y1)."""
+    x0, y0, x1, y1 = region
+    pixels = np.ones((y1 - y0, x1 - x0), dtype=bool)
+    box = relative_box(region, original_hw=HW)
+    return fo.Detection(**{"label": "a", "bounding_box": box, "mask": pixels, "confidence": 0.9, **attributes})
+
+
+def true_ellipse(ellipse):
+    whole = ellipse_mask(*ellipse)
+    region = x0, y0, x1, y1 = tight_region(whole)
+    return mask_of(region, mask=whole[y0:y1, x0:x1])
+
+
+def field(*labels):
+    return fo.Detections(detections=list(labels))
+
+
+@pytest.fixture
+def by_hand(make_dataset):
+    """An IoU of 1/3, one of 1, a mask of nothing, a label without a mask, a true mask that is missed."""
+    truth = field(mask_of((10, 10, 30, 30)), mask_of((100, 100, 140, 140)), mask_of((200, 10, 220, 30)))
+    masks = field(
+        mask_of((20, 10, 40, 30), predicted_iou=0.5),
+        mask_of((100, 100, 140, 140), predicted_iou=0.9),
+        mask_of((250, 200, 260, 210)),
+        fo.Detection(label="a", bounding_box=[0, 0, 0.1, 0.1], failure="outside"),
+    )
+    return make_dataset({"truth": truth, "masks": masks}, {"masks": field(mask_of((0, 0, 9, 9)))})
+
+
+def test_figures_are_those_computed_by_hand(by_hand):
+    before = by_hand.first().truth.to_dict()
+    found = fom.evaluate(by_hand, "masks", "truth")
+    assert [row["iou"] for row in found.rows] == pytest.approx([1 / 3, 1, 0])
+    assert [row["size"] for row in found.rows] == ["small", "medium", "small"]
+    assert (found.missed, len(found.failed)) == (1, 1)
+    assert "outside" in found.failed[0][1]
+    assert found.mean() == pytest.approx(4 / 9)
+    assert found.rows[1]["boundary_iou"] == 1
+    assert 0 < found.rows[0]["boundary_iou"] < 1
+    by_hand.reload()
+    assert by_hand.first().truth.to_dict() == before
+    written = by_hand.values("masks.detections.true_iou")
+    assert written == [pytest.approx([1 / 3, 1, 0, None]), [None]]  # the second image has no true masks
+    assert by_hand.bounds("masks.detections.true_iou") == (0, 1)
+    assert "| small | 2 | 0.167 |" in found.table()
+    assert found.as_dict()["missed"] == 1
+
+
+def test_a_prompt_in_common_comes_before_overlap(make_dataset):
+    truths = [mask_of((10, 10, 30, 30)), mask_of((100, 100, 140, 140), prompt_id="elsewhere")]
+    masks = [mask_of((50, 50, 60, 60), prompt_id=truths[0].id), mask_of((10, 10, 30, 30), prompt_id="elsewhere")]
+    dataset = make_dataset({"truth": field(*truths), "masks": field(*masks)})
+    found = fom.evaluate(dataset, "masks", "truth")
+    assert [row["ground_truth_id"] for row in found.rows] == [true.id for true in truths]
+    assert ([row["iou"] for row in found.rows], found.missed) == ([0, 0], 0)
+
+
+def test_masks_of_the_model(model, make_dataset):
+    dataset = make_dataset({"truth": field(true_ellipse(LEFT), true_ellipse(RIGHT))})
+    dataset.apply_model(model, label_field="masks", prompt_field="truth")
+    found = fom.evaluate(dataset, "masks", "truth")
+    masks = [full_mask(mask) for mask in dataset.first().masks.detections]
+    expected = [iou(mask, ellipse_mask(*ellipse)) for mask, ellipse in zip(masks, (LEFT, RIGHT), strict=True)]
+    assert [row["iou"] for row in found.rows] == pytest.approx(expected)
+    assert found.ap["AP"] > 0.9
+
+
+def test_a_job_takes_nothing_of_it_for_a_change(make_dataset):
+    """In place the masks are the prompts, and copies of a judged mask are not judged."""
+    boxes = field(*(fo.Detection(label="a", bounding_box=ellipse_box(*ellipse)) for ellipse in (LEFT, RIGHT)))
+    dataset = make_dataset({"boxes": boxes, "truth": field(true_ellipse(LEFT), true_ellipse(RIGHT))})
+    label(dataset, "boxes", "boxes", in_place=True)
+    fom.evaluate(dataset, "boxes", "truth")
+    before = contents(dataset)
+    assert before[0]["boxes"]["detections"][0]["true_iou"] > 0.9
+    assert label(dataset, "boxes", "boxes", in_place=True).done == 0
+    assert contents(dataset) == before
+    label(dataset, "boxes", "copies", job="copies")
+    assert not dataset.first().copies.detections[0].has_attribute("true_iou")
+    label(dataset, "boxes", "boxes", in_place=True, multimask_output=True)  # another mask: what was measured is gone
+    dataset.reload()
+    assert dataset.values("boxes.detections.true_iou") == [[None, None]]
+
+
+def test_an_image_that_is_gone_is_named_and_wrong_fields_are_errors(by_hand, tmp_path):
+    with pytest.raises(FieldError, match="ground_truth_field must be a field of Detections"):
+        fom.evaluate(by_hand, "masks", "tags")
+    by_hand.add_sample_field("empty", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    with pytest.raises(FieldError, match="ground_truth_field must have masks"):
+        fom.evaluate(by_hand, "masks", "empty")
+    sample = by_hand.first()
+    sample.filepath = str(tmp_path / "gone.png")
+    sample.save()
+    found = fom.evaluate(by_hand, "masks", "truth")
+    assert found.rows == []
+    assert "gone.png" in found.failed[0][0]
