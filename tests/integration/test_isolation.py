@@ -12,8 +12,9 @@ import torch.multiprocessing
 from PIL import Image
 from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, ellipse_mask, full_mask, iou, keypoints
 
-from fiftyone_mobilesam.zoo import ImageLoader
-from mobilesam import ImageError, PromptError
+from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.zoo import ImageLoader, MobileSAMModel
+from mobilesam import ImageError, PromptError, SamPredictor
 
 GOOD = ellipse_box(*LEFT)
 BAD_BOXES = {
@@ -218,3 +219,10 @@ def test_a_file_without_permission_is_a_failure(model, make_dataset):
     os.chmod(dataset.first().filepath, 0)
     dataset.apply_model(model, label_field="masks", prompt_field="detections", num_workers=0)
     assert model.last_run.failed == 1
+
+
+def test_a_model_predicts_before_its_first_run(sam, make_dataset):
+    sample = make_dataset({"detections": detections(GOOD)}).first()
+    fresh = MobileSAMModel(SamPredictor(sam, fast=True), Options(prompt_field="detections"))
+    [mask] = fresh.predict(Image.open(sample.filepath), sample).detections
+    assert mask.failure is None
