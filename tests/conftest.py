@@ -12,10 +12,8 @@ from pathlib import Path
 os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
 os.environ["FIFTYONE_DATABASE_VALIDATION"] = "false"  # mongod 6 is the newest that PyPI has, and FiftyOne says so
 os.environ["YOLO_OFFLINE"] = "true"
-# Processes that share the tests share the processors too.
-os.environ["OMP_NUM_THREADS"] = str(
-    max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-)
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # processes that share the tests share the processors too
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 import numpy as np
 import pytest
@@ -103,7 +101,7 @@ def once(tmp_path_factory):
     def once(name: str, fill: Callable[[Path], object]) -> Path:
         with FileLock(base / f"{name}.lock"):
             if not (base / name).exists():
-                (base / f"{name}.unfinished").mkdir()
+                (base / f"{name}.unfinished").mkdir(exist_ok=True)
                 fill(base / f"{name}.unfinished")
                 (base / f"{name}.unfinished").rename(base / name)
         return base / name

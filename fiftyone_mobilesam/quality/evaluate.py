@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import fiftyone as fo
 import numpy as np
@@ -36,6 +36,7 @@ class Evaluation(Comparison):
     label_field: str = "masks"
     ground_truth_field: str = "ground_truth"
     missed: int = 0
+    scored_by: ClassVar[str] = "confidence"
 
     @property
     def title(self) -> str:
@@ -71,6 +72,8 @@ def evaluate(samples: SampleCollection, label_field: str, ground_truth_field: st
     """
     for argument, field in (("label_field", label_field), ("ground_truth_field", ground_truth_field)):
         check_masks(samples, field, argument)
+    if label_field == ground_truth_field:
+        raise FieldError(f"ground_truth_field must be another field than label_field, got {label_field!r} for both.")
     judged = samples.filter_labels(ground_truth_field, _has_mask(), only_matches=True)
     if not len(judged):
         raise FieldError(
@@ -166,7 +169,12 @@ def _full(mask: ExportedMask, original_hw: tuple[int, int]) -> np.ndarray:
 
 
 def _write(samples: SampleCollection, label_field: str, rows: list[dict[str, Any]]) -> None:
-    dataset, labels = host.root_dataset(samples), labels_path(samples, label_field)
+    """Write what was measured on the masks, and nothing on those that were not compared this time."""
+    labels = labels_path(samples, label_field)
+    nothing = dict.fromkeys(samples.values(f"{labels}.id", unwind=True))
     for name, column in zip(MEASURED, ("iou", "boundary_iou"), strict=True):
-        dataset.add_sample_field(f"{labels}.{name}", fo.FloatField)
-        dataset.set_label_values(f"{labels}.{name}", {row["label_id"]: row[column] for row in rows})
+        path = f"{labels}.{name}"
+        host.own_dataset(samples).add_sample_field(path, fo.FloatField)
+        if host.is_frames_view(samples):
+            host.root_dataset(samples).add_frame_field(path, fo.FloatField)
+        samples.set_label_values(path, nothing | {row["label_id"]: row[column] for row in rows})

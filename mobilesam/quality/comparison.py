@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,13 +18,14 @@ class Comparison:
 
     Attributes:
         rows: one dict an object: image, category, size, iou, boundary_iou, predicted_iou, which can be None.
-        failed: image and reason of those that could not be read, and of annotations that could not be used.
+        failed: what could not be compared, an image or a label, and why.
         ap: COCO's average precision of masks; {} without it.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     ap: dict[str, float] = field(default_factory=dict)
+    scored_by: ClassVar[str] = "predicted IoU"  # what average precision ranks the masks by
 
     @property
     def title(self) -> str:
@@ -71,8 +72,8 @@ class Comparison:
         lines += ["", f"Predicted against true IoU: {', '.join(correlations) or 'too few objects'}; "]
         lines[-1] += f"expected calibration error {found['expected_calibration_error']:.3f}"
         if self.ap:
-            lines.append("Masks scored by predicted IoU: " + ", ".join(f"{k} {v:.3f}" for k, v in self.ap.items()))
-        lines += [f"Not read: {path}: {reason}" for path, reason in self.failed]
+            lines.append(f"Masks scored by {self.scored_by}: " + ", ".join(f"{k} {v:.3f}" for k, v in self.ap.items()))
+        lines += [f"Not compared: {what}: {reason}" for what, reason in self.failed]
         return "\n".join(lines)
 
     def plot(self, path: str | Path) -> None:

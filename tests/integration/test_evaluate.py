@@ -1,11 +1,13 @@
 """Masks beside true ones: pairs by prompt or overlap, figures computed by hand, written on the masks and only there."""
 
+import cv2
 import fiftyone as fo
 import numpy as np
 import pytest
 from job_calls import label
 from operator_calls import contents
-from scenes import LEFT, RIGHT, ellipse_box, ellipse_mask, full_mask, iou
+from PIL import Image
+from scenes import LEFT, RIGHT, draw_scene, ellipse_box, ellipse_mask, full_mask, iou
 
 import fiftyone_mobilesam as fom
 from fiftyone_mobilesam.labels import relative_box
@@ -113,3 +115,49 @@ def test_an_image_that_is_gone_is_named_and_wrong_fields_are_errors(by_hand, tmp
     found = fom.evaluate(by_hand, "masks", "truth")
     assert found.rows == []
     assert "gone.png" in found.failed[0][0]
+
+
+def test_frames_and_slices_of_groups(make_dataset, tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 5, HW[::-1])
+    for _ in range(2):
+        writer.write(draw_scene([LEFT])[..., ::-1])
+    writer.release()
+    labels = {"truth": field(mask_of((10, 10, 30, 30))), "masks": field(mask_of((20, 10, 40, 30)))}
+    video = fo.Sample(filepath=str(tmp_path / "a.mp4"))
+    video.frames[2] = fo.Frame(**labels)
+    videos = make_dataset()
+    videos.add_sample(video)
+    assert fom.evaluate(videos.to_frames(sample_frames=True), "masks", "truth").mean() == pytest.approx(1 / 3)
+    assert videos.values("frames.masks.detections.true_iou") == [[None, [pytest.approx(1 / 3)]]]
+    groups, group = make_dataset(), fo.Group()
+    groups.add_group_field("group", default="left")
+    Image.fromarray(draw_scene([LEFT])).save(tmp_path / "a.png")
+    copies = [{name: value.copy() for name, value in labels.items()} for _ in range(2)]
+    paths = zip(("left", "right"), copies, strict=True)
+    groups.add_samples(
+        [fo.Sample(filepath=str(tmp_path / "a.png"), group=group.element(name), **copy) for name, copy in paths]
+    )
+    slices = groups.select_group_slices()
+    assert fom.evaluate(slices, "masks", "truth").mean() == pytest.approx(1 / 3)
+    assert slices.values("masks.detections.true_iou") == [[pytest.approx(1 / 3)]] * 2
+
+
+def test_what_was_measured_goes_with_its_truth(by_hand):
+    fom.evaluate(by_hand, "masks", "truth")
+    sample = by_hand.first()
+    truth, sample["truth"] = sample["truth"], None
+    sample.save()
+    other = by_hand.last()
+    other["truth"] = field(*truth.detections[:1])
+    other.save()
+    fom.evaluate(by_hand, "masks", "truth")
+    assert by_hand.values("masks.detections.true_iou") == [[None] * 4, [0]]
+
+
+def test_the_table_says_what_average_precision_goes_by(by_hand):
+    by_hand.delete_samples(by_hand.last())
+    table = fom.evaluate(by_hand, "masks", "truth").table()
+    assert "Masks scored by confidence: AP" in table
+    assert "Not compared:" in table
+    with pytest.raises(FieldError, match="another field than label_field"):
+        fom.evaluate(by_hand, "masks", "masks")
