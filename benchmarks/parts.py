@@ -137,8 +137,8 @@ def floors(sam: Sam) -> dict[str, float]:
     for count in (1, 9):
         with without_onednn(), FlopCounterMode(display=False) as decoder:
             fast = FastDecoder(sam)
-            tokens, hyper, _ = fast.attend(fast.image_side(features), rest[:count], multimask_output=False)
-            fast.upscale(tokens, hyper, [(20, 20, 35, 35)] * count)
+            found = fast.attend(fast.image_side(features), rest[:count], answers=range(1))
+            fast.upscale(found.image_tokens, found.vectors, [(20, 20, 35, 35)] * count)
         whole.append(decoder.get_total_flops())
     result = {
         "GFLOP an image": (encoder.get_total_flops() + whole[0] - (whole[1] - whole[0]) / 8) / 1e9,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mobilesam.answers import CANDIDATES, SINGLE_ANSWER, Decoded
 from mobilesam.errors import NoImageSetError
 from mobilesam.geometry import ImageEmbedding, MaskCrop, Region, whole_region
 from mobilesam.geometry.frames import ResizeLongestSide
@@ -19,8 +21,9 @@ if TYPE_CHECKING:  # this file works on arrays as well, and then without torch
 
     Values = Tensor | np.ndarray
 
-# Prompts, a tile for each, `multimask_output` -> the tiles that were decoded, logits (C, h, w) of each, scores (B, C).
-Decode = Callable[[Sequence[Prompt], Sequence[Tile], bool], tuple[Sequence[Tile], Sequence, Any]]
+QUALITIES = ("fast", "best")
+# Prompts, a tile for each, answers wanted -> a `Decoded`.
+Decode = Callable[[Sequence[Prompt], Sequence[Tile], range], Decoded]
 
 
 class BasePredictor:
@@ -111,6 +114,8 @@ class BasePredictor:
         multimask_output: bool | None = False,
         best_only: bool = False,
         return_low_res_logits: bool = False,
+        quality: str = "fast",
+        return_logits: bool = False,
     ) -> list[list[MaskCrop]]:
         """Predict the masks of many objects, each of which may have its own kinds and number of prompts.
 
@@ -126,6 +131,9 @@ class BasePredictor:
                 which may name a part or a whole, and one elsewhere.
             best_only: keep the candidate with the highest IoU prediction.
             return_low_res_logits: keep the (256, 256) logits in each `MaskCrop`.
+            quality: "fast", or "best" for better masks at up to three times the time, see `mobilesam/best.py`: one mask
+                a prompt, so without `multimask_output=True`.
+            return_logits: keep the logits of the mask's pixels in each `MaskCrop`.
 
         Returns:
             One list a prompt, in order, of its candidates. An empty list for no prompts.
@@ -133,28 +141,44 @@ class BasePredictor:
         Raises:
             NoImageSetError: no image is set or given.
             PromptError: a prompt does not fit the image; its index is named.
+            ValueError: another `quality`, or one that does not go with the other options.
         """
+        check_quality(quality, multimask_output)
         image = image or self._require_image()
         check_inside(prompts, image.original_hw)
-        matrices, decode = self._matrices(image), self._decoder(image)
         regions = [region or whole_region(image.original_hw) for region in regions or [None] * len(prompts)]
+        cut = partial(crop_mask, mask_threshold=self._mask_threshold, keep_logits=return_logits)
+        if quality == "best":
+            return self._predict_best(prompts, image, regions, cut, return_low_res_logits)
+        matrices, decode, rater = self._matrices(image), self._decoder(image), self._rater(image, quality)
         tiles = [WHOLE_TILE if return_low_res_logits else self._tile(matrices, region) for region in regions]
         results: list[list[MaskCrop]] = [[] for _ in prompts]
         for chunk, multimask in chunks(prompts, multimask_output, size=self._prompts_per_chunk):
-            decoded = decode([prompts[i] for i in chunk], [tiles[i] for i in chunk], multimask)
-            for index, tile, logits, iou_predictions in zip(chunk, *decoded, strict=True):
-                keep = [int(iou_predictions.argmax())] if best_only else range(len(logits))
-                results[index] = [
-                    crop_mask(
-                        self._upscale(logits[i], matrices, regions[index], tile),
-                        regions[index],
-                        mask_threshold=self._mask_threshold,
-                        iou_prediction=float(iou_predictions[i]),
-                        low_res_logits=logits[i] if return_low_res_logits else None,
-                    )
-                    for i in keep
-                ]
-        return results
+            answers = CANDIDATES if multimask else SINGLE_ANSWER
+            decoded = decode([prompts[i] for i in chunk], [tiles[i] for i in chunk], answers)
+            for row, index in enumerate(chunk):
+                scores = to_numpy(decoded.iou_predictions[row]).tolist()
+                keep = [max(answers, key=scores.__getitem__)] if best_only else answers
+                for answer in keep:
+                    low_res = decoded.logits[row][answers.index(answer)]
+                    logits = self._upscale(low_res, matrices, regions[index], decoded.tiles[row])
+                    low_res = low_res if return_low_res_logits else None
+                    crop = cut(logits, regions[index], iou_prediction=scores[answer], low_res_logits=low_res)
+                    if rater:
+                        tokens = decoded.tokens[row, [0, 1 + answers.index(answer)]]
+                        given = {"tokens": tokens, "iou_predictions": scores, "answer": answer}
+                        rater.add((index, len(results[index])), prompts[index], crop, logits, regions[index], **given)
+                    results[index].append(crop)
+        return rater.rated(results) if rater else results
+
+    def _rater(self, image: ImageEmbedding, quality: str) -> Any:
+        """Return what rates the masks of a call, None where nobody can: an exported model has no tokens."""
+        return None
+
+    def _predict_best(self, *_: Any) -> list[list[MaskCrop]]:
+        raise ValueError(
+            'quality must be "fast" here, got "best", which an exported model does not have. Use SamPredictor.'
+        )
 
     def _tile(self, matrices: Matrices, region: Region) -> Tile:
         """Return the image tokens to decode for a region: all, where the decoder knows no parts."""
@@ -181,3 +205,11 @@ class BasePredictor:
         if self._image is None:
             raise NoImageSetError("An image must be set before masks are predicted, got none. Call set_image() first.")
         return self._image
+
+
+def check_quality(quality: str, multimask_output: bool | None) -> None:
+    """Check that a `quality` is one, and goes with what else is asked for."""
+    if quality not in QUALITIES:
+        raise ValueError(f"quality must be one of {', '.join(map(repr, QUALITIES))}, got {quality!r}.")
+    if quality == "best" and multimask_output:
+        raise ValueError('quality="best" makes one mask of all candidates, got multimask_output=True. Leave one out.')

@@ -1,19 +1,24 @@
 """`SamPredictor`: encode an image once, then ask for masks as often as needed."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mobilesam.answers import Decoded
 from mobilesam.base_predictor import BasePredictor, Decode
 from mobilesam.embedding_cache import EmbeddingCache
 from mobilesam.errors import ImageError
 from mobilesam.fast.backend import Backend
-from mobilesam.fast.products import linear
-from mobilesam.geometry import ImageEmbedding, whole_region
+from mobilesam.fast.products import fingerprint, linear
+from mobilesam.geometry import ImageEmbedding, MaskCrop, whole_region
 from mobilesam.geometry.masks import Matrices, Tile, tile_for
 from mobilesam.geometry.transforms import TRANSFORMS
+from mobilesam.heads.files import Heads, heads_for
+from mobilesam.heads.mask_head import MaskHead
+from mobilesam.heads.rater import Rater
 from mobilesam.modeling import Sam
 from mobilesam.prompts import Prompt
 
@@ -59,6 +64,15 @@ class SamPredictor(BasePredictor):
         self.transform = TRANSFORMS[preprocess](sam_model.image_encoder.img_size)
         self.backend = Backend(sam_model, fast=fast, precision=precision)
         self.cache = cache
+        self._heads: tuple[list, Heads] | None = None
+
+    @property
+    def heads(self) -> Heads:
+        """The fitted heads for the model's weights as they are now."""
+        weights = fingerprint(self.model.mask_decoder) + fingerprint(self.model.prompt_encoder)
+        if self._heads is None or self._heads[0] != weights:
+            self._heads = weights, heads_for(self.model)
+        return self._heads[1]
 
     @torch.no_grad()
     def set_torch_image(self, transformed_image: Tensor, original_image_size: tuple[int, ...]) -> None:
@@ -101,7 +115,7 @@ class SamPredictor(BasePredictor):
             arrays = self.cache.features(images, lambda missing: self._encode(missing).cpu().numpy(), model=model)
             features = torch.from_numpy(np.stack(arrays)).to(self.device)
         return [
-            ImageEmbedding(feature, image.shape[:2], self.transform.input_hw(image.shape[:2]))
+            ImageEmbedding(feature, image.shape[:2], self.transform.input_hw(image.shape[:2]), image)
             for feature, image in zip(features, images, strict=True)
         ]
 
@@ -172,16 +186,23 @@ class SamPredictor(BasePredictor):
     ) -> tuple[Tensor, Tensor]:
         return self.model.decode_masks(image.features, self._embed(prompts, image), multimask_output=multimask_output)
 
-    def _decoder(self, image: ImageEmbedding) -> Decode:
-        decode = self.backend.decoder(image.features)
+    def _decoder(self, image: ImageEmbedding, head: MaskHead | None = None) -> Decode:
+        decode = self.backend.decoder(image.features, head)
 
         @torch.no_grad()
-        def run(prompts: Sequence[Prompt], tiles: Sequence[Tile], multimask_output: bool) -> tuple:
+        def run(prompts: Sequence[Prompt], tiles: Sequence[Tile], answers: range) -> Decoded:
             has_mask = prompts[0].mask_input is not None
-            embeddings = self._embed(prompts, image)
-            return decode(embeddings, tiles, has_mask_input=has_mask, multimask_output=multimask_output)
+            return decode(self._embed(prompts, image), tiles, has_mask_input=has_mask, answers=answers)
 
         return run
+
+    def _rater(self, image: ImageEmbedding, quality: str) -> Rater:
+        return Rater(self.heads, image.original_hw, quality)
+
+    def _predict_best(self, *arguments: Any) -> list[list[MaskCrop]]:
+        from mobilesam.best import predict_best  # which uses predictors
+
+        return predict_best(self, *arguments)
 
     def _embed(self, prompts: Sequence[Prompt], image: ImageEmbedding) -> tuple[Tensor, Tensor]:
         """Encode prompts of one structure."""

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from mobilesam.answers import CANDIDATES, SINGLE_ANSWER, Decoded
 from mobilesam.base_predictor import BasePredictor, Decode
 from mobilesam.errors import CheckpointError
 from mobilesam.geometry.frames import LOW_RES, ImageEmbedding, ResizeLongestSide
+from mobilesam.geometry.masks import Tile
 from mobilesam.packages import require
 from mobilesam.prompts import Prompt
 
@@ -55,11 +57,21 @@ class OnnxPredictor(BasePredictor):
         return self.transform.upscale_arrays(image.original_hw)
 
     def _decoder(self, image: ImageEmbedding) -> Decode:
-        return lambda prompts, tiles, multimask: (tiles, *self._decode_plainly(prompts, image, multimask))
+        def decode(prompts: Sequence[Prompt], tiles: Sequence[Tile], answers: range) -> Decoded:
+            logits, iou_predictions = self._run(prompts, image)
+            return Decoded(tiles, logits[:, list(answers)], iou_predictions)
+
+        return decode
 
     def _decode_plainly(
         self, prompts: Sequence[Prompt], image: ImageEmbedding, multimask_output: bool
     ) -> tuple[np.ndarray, np.ndarray]:
+        wanted = list(CANDIDATES if multimask_output else SINGLE_ANSWER)
+        logits, iou_predictions = self._run(prompts, image)
+        return logits[:, wanted], iou_predictions[:, wanted]
+
+    def _run(self, prompts: Sequence[Prompt], image: ImageEmbedding) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (B, 4, 256, 256) and IoU predictions (B, 4) of prompts of one structure."""
         coords, labels, boxes, masks = self._stack(prompts, image)
         if coords is None:
             coords, labels = np.zeros((len(prompts), 0, 2)), np.zeros((len(prompts), 0))
@@ -77,9 +89,7 @@ class OnnxPredictor(BasePredictor):
             "mask_input": masks,
             "has_mask_input": np.full(len(masks), has_mask, np.float32),
         }
-        logits, iou_predictions = self._decoder_session.run(None, feed)
-        wanted = slice(1, None) if multimask_output else slice(0, 1)
-        return logits[:, wanted], iou_predictions[:, wanted]
+        return tuple(self._decoder_session.run(None, feed))
 
 
 def _session(path: Path, providers: Sequence[str]) -> Any:

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from mobilesam.answers import ALL_ANSWERS, CANDIDATES, SINGLE_ANSWER, Decoded
 from mobilesam.fast.decoder import FastDecoder
 from mobilesam.fast.encoder import FastEncoder
 from mobilesam.fast.heap import keep_heap
 from mobilesam.fast.products import fingerprint
 from mobilesam.geometry.masks import WHOLE_TILE, Tile
+from mobilesam.heads.mask_head import MaskHead
 from mobilesam.modeling import Sam
 from mobilesam.weights import sha256_of_state
 
 PRECISIONS = ("fp32", "bf16", "auto")
-
-Decode = Callable[..., tuple[Sequence[Tile], Sequence[Tensor], Tensor]]
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
@@ -88,23 +88,37 @@ class Backend:
         return encoder.neck(features.float())
 
     @torch.no_grad()
-    def decoder(self, features: Tensor) -> Decode:
+    def decoder(self, features: Tensor, best: MaskHead | None = None) -> Callable[..., Decoded]:
         """Return what decodes prompts in an image, given its embedding (1, 256, 64, 64).
 
-        It takes prompt embeddings of `B` prompts and a tile for each, and returns the tiles it decoded, their logits
-        (C, h, w) each, and IoU predictions (B, C).
+        It takes prompt embeddings of `B` prompts, a tile for each, whether there are mask inputs, and the answers that
+        are wanted of the decoder's four; with `best` that network's mask is made from all of them.
         """
         fast = self._fast_decoder() if self.fast else None
         image = fast and fast.image_side(features)
 
         def decode(
-            embeddings: tuple[Tensor, Tensor], tiles: Sequence[Tile], *, has_mask_input: bool, multimask_output: bool
-        ) -> tuple[Sequence[Tile], Sequence[Tensor], Tensor]:
+            embeddings: tuple[Tensor, Tensor], tiles: Sequence[Tile], *, has_mask_input: bool, answers: range
+        ) -> Decoded:
             if fast and not has_mask_input:
-                tokens, hyper, iou = fast.attend(image, embeddings[0], multimask_output=multimask_output)
-                return tiles, fast.upscale(tokens, hyper, tiles), iou
-            decoded = self.sam.decode_masks(features, embeddings, multimask_output=multimask_output)
-            return [WHOLE_TILE] * len(tiles), *decoded
+                found = fast.attend(image, embeddings[0], answers=ALL_ANSWERS if best else answers)
+                tokens, vectors, ious = found.tokens, found.vectors, found.iou_predictions
+            else:
+                decoder, tiles = self.sam.mask_decoder, [WHOLE_TILE] * len(tiles)
+                tokens, upscaled = decoder.attend(features, self.sam.prompt_encoder.get_dense_pe(), *embeddings)
+                vectors, ious = decoder.vectors(tokens), decoder.iou_prediction_head(tokens[:, 0])
+                if not best:
+                    vectors, tokens = vectors[:, list(answers)], tokens[:, [0, *(1 + index for index in answers)]]
+            bias = vectors.new_zeros(len(vectors))
+            if best:
+                vectors, bias = best(tokens, vectors)
+                vectors = vectors[:, None]
+            if fast and not has_mask_input:
+                logits = fast.upscale(found.image_tokens, vectors, tiles)
+            else:
+                logits = (vectors @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[-2:])
+            logits = [x + b for x, b in zip(logits, bias, strict=True)] if best else logits
+            return Decoded(tiles, logits, ious, tokens)
 
         return decode
 
@@ -123,14 +137,19 @@ class Backend:
             embeddings: tuple[Tensor, Tensor], pred_iou_thresh: float, *, multimask_output: bool
         ) -> Iterator[tuple[Tensor, Tensor]]:
             if fast:
-                tokens, hyper, iou = fast.attend(image, embeddings[0], multimask_output=multimask_output)
+                answers = CANDIDATES if multimask_output else SINGLE_ANSWER
+                found = fast.attend(image, embeddings[0], answers=answers)
+                iou = found.iou_predictions[:, list(answers)]
             else:
                 logits, iou = self.sam.decode_masks(features, embeddings, multimask_output=multimask_output)
             for i, good in enumerate(iou > pred_iou_thresh):
                 if not good.any():
                     yield iou.new_empty(0, 256, 256), iou[i, good]
                 elif fast:
-                    yield fast.upscale([tokens[i]], hyper[i, None, good], [WHOLE_TILE])[0], iou[i, good]
+                    yield (
+                        fast.upscale([found.image_tokens[i]], found.vectors[i, None, good], [WHOLE_TILE])[0],
+                        iou[i, good],
+                    )
                 else:
                     yield logits[i, good], iou[i, good]
 

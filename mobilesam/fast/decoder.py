@@ -38,6 +38,16 @@ class ImageSide:
     value: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Attended:
+    """What the transformer says of `B` prompts, before anything is upscaled."""
+
+    image_tokens: list[Tensor]  # (4096, 256) a prompt
+    tokens: Tensor  # (B, 1 + C, 256), of the IoUs and of each answer that was asked for
+    vectors: Tensor  # (B, C, 32), whose products with the upscaled image tokens are the masks
+    iou_predictions: Tensor  # (B, 4), of all answers
+
+
 class FoldedAttention:
     """The weights of one cross-attention, split by head: `heads` x `dim` of inner width, 256 outside."""
 
@@ -135,16 +145,9 @@ class FastDecoder:
         return ImageSide(tokens.to(self.dtype), key, value)
 
     @torch.no_grad()
-    def attend(
-        self, image: ImageSide, sparse_prompt_embeddings: Tensor, *, multimask_output: bool
-    ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Run the two-way transformer on (B, T, 256) prompt embeddings, which is all that IoU predictions need.
-
-        Returns image tokens, (4096, 256) a prompt, and mask vectors (B, C, 32), both for `upscale`; IoU predictions
-        (B, C).
-        """
+    def attend(self, image: ImageSide, sparse_prompt_embeddings: Tensor, *, answers: range) -> Attended:
+        """Run the two-way transformer on (B, T, 256) prompt embeddings, for some of the decoder's four answers."""
         batch = len(sparse_prompt_embeddings)
-        indices = range(1, 4) if multimask_output else range(1)
         prompt = torch.cat([self.output_tokens.expand(batch, -1, -1), sparse_prompt_embeddings], dim=1)
 
         tokens = self._first_tokens(image, prompt)
@@ -160,16 +163,16 @@ class FastDecoder:
         tokens = second.norm3(tokens + _mlp(second.mlp, tokens))
 
         # Nobody looks at the other tokens any more.
-        wanted = [0, *(1 + i for i in indices)]  # 0 knows the IoUs, the masks come after
+        wanted = [0, *(1 + i for i in answers)]  # 0 knows the IoUs, the masks come after
         last = tokens[:, wanted]
         queries = self.final.queries_to_image(last + prompt[:, wanted])
         context = self._image_layer(self.second_out, second.norm4, tokens, prompt, groups, queries, out=groups)
         last = final.norm_final_attn(last + self.final.output(context))
 
-        iou_predictions = self.decoder.iou_prediction_head(last[:, 0])[:, list(indices)]
+        iou_predictions = self.decoder.iou_prediction_head(last[:, 0])
         mlps = self.decoder.output_hypernetworks_mlps
-        hyper = torch.stack([mlps[index](last[:, 1 + i]) for i, index in enumerate(indices)], dim=1)
-        return [x for group in groups for x in group], hyper, iou_predictions
+        vectors = torch.stack([mlps[index](last[:, 1 + i]) for i, index in enumerate(answers)], dim=1)
+        return Attended([x for group in groups for x in group], last, vectors, iou_predictions)
 
     def _first_tokens(self, image: ImageSide, prompt: Tensor) -> Tensor:
         """Token side of the first layer; all prompts query the shared image as one sequence."""
@@ -218,7 +221,7 @@ class FastDecoder:
         return torch.cat(context).float()
 
     @torch.no_grad()
-    def upscale(self, image_tokens: Sequence[Tensor], hyper: Tensor, tiles: list[Tile]) -> list[Tensor]:
+    def upscale(self, image_tokens: Sequence[Tensor], vectors: Tensor, tiles: Sequence[Tile]) -> list[Tensor]:
         """Upscale each prompt's tile and take the product with its mask vectors: (C, 4 * rows, 4 * columns) a prompt.
 
         Image tokens (4096, 256) and vectors (B, C, 32) are from `attend`, of fewer prompts or candidates if wanted.
@@ -233,9 +236,9 @@ class FastDecoder:
         x = F.gelu(linear(x, *self.up2)).unflatten(-1, (4, -1))  # (tokens, 4, 4, 32)
         sizes = [(r1 - r0) * (c1 - c0) for r0, c0, r1, c1 in tiles]
         logits = []
-        for vectors, part, (r0, c0, r1, c1) in zip(hyper, x.split(sizes), tiles, strict=True):
+        for own, part, (r0, c0, r1, c1) in zip(vectors, x.split(sizes), tiles, strict=True):
             # (tokens, 4, 4, C) -> rows, columns, then the two steps of two by two
-            cells = (part.float() @ vectors.T).view(r1 - r0, c1 - c0, 2, 2, 2, 2, -1)
+            cells = (part.float() @ own.T).view(r1 - r0, c1 - c0, 2, 2, 2, 2, -1)
             logits.append(cells.permute(6, 0, 2, 4, 1, 3, 5).reshape(-1, 4 * (r1 - r0), 4 * (c1 - c0)))
         return logits
 

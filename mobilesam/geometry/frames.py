@@ -31,11 +31,13 @@ class ImageEmbedding:
         features: (1, 256, 64, 64), on the model's device; an array if it comes from `OnnxPredictor`.
         original_hw: size of the image.
         input_hw: its size in the input frame, without padding.
+        pixels: the image itself, (H, W, 3) uint8 RGB, where it is known: `quality="best"` looks at parts of it again.
     """
 
     features: Tensor | np.ndarray
     original_hw: tuple[int, int]
     input_hw: tuple[int, int]
+    pixels: np.ndarray | None = None
 
 
 class ResizeLongestSide:

@@ -32,6 +32,10 @@ class MaskCrop:
         iou_prediction: the model's own estimate of the IoU with the true mask. Can pass 1.
         stability_score: see `stability_score`.
         low_res_logits: (256, 256) float32, if they were asked for. `logits[None]` can be the next `mask_input`.
+        mask_quality: the IoU that a mask like this has with a person's on average, see docs/accuracy.md; None where that
+            is not known.
+        logits: (y1 - y0, x1 - x0) float32 of the mask's pixels, if they were asked for.
+        pixels_moved: how many of its pixels other masks got, if masks were not to overlap.
     """
 
     region: Region
@@ -39,6 +43,9 @@ class MaskCrop:
     iou_prediction: float
     stability_score: float
     low_res_logits: np.ndarray | None = None
+    mask_quality: float | None = None
+    logits: np.ndarray | None = None
+    pixels_moved: int | None = None
 
     @property
     def area(self) -> int:
@@ -119,6 +126,7 @@ def crop_mask(
     iou_prediction: float,
     low_res_logits: Tensor | None = None,
     stability_offset: float = 1.0,
+    keep_logits: bool = False,
 ) -> MaskCrop:
     """Cut (h, w) logits of a region at the threshold and keep the tight crop."""
     if low_res_logits is not None:
@@ -128,7 +136,8 @@ def crop_mask(
     x0, y0, x1, y1 = tight_region(mask)
     tight = (x0 + region[0], y0 + region[1], x1 + region[0], y1 + region[1]) if x1 else (0, 0, 0, 0)
     # A copy, as a view would keep the mask of the whole region in memory.
-    return MaskCrop(tight, mask[y0:y1, x0:x1].copy(), iou_prediction, stability, low_res_logits)
+    own = to_numpy(logits[y0:y1, x0:x1]).astype(np.float32, copy=True) if keep_logits else None
+    return MaskCrop(tight, mask[y0:y1, x0:x1].copy(), iou_prediction, stability, low_res_logits, logits=own)
 
 
 def interior_point(mask: np.ndarray) -> tuple[float, float]:

@@ -32,7 +32,9 @@ class QualityHead(nn.Module):
         self.register_buffer("mean", torch.zeros(len(SIGNALS)))
         self.register_buffer("scale", torch.ones(len(SIGNALS)))
         self.signals = nn.Linear(len(SIGNALS), hidden)
-        self.out = nn.Sequential(nn.GELU(), nn.Dropout(dropout / 2), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.out = nn.Sequential(
+            nn.GELU(), nn.Dropout(dropout / 2), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1)
+        )
 
     def forward(self, iou_token: Tensor, mask_token: Tensor, signals: Tensor) -> Tensor:
         """(N, 256), (N, 256) and (N, len(SIGNALS)) -> (N,) in [0, 1]."""

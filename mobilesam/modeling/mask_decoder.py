@@ -66,17 +66,32 @@ class MaskDecoder(nn.Module):
         wanted: slice = slice(None),
     ) -> tuple[Tensor, Tensor]:
         """`forward` for any of the tokens: all four, as exported models want them, if `wanted` does not choose."""
+        tokens, upscaled = self.attend(image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings)
+        vectors = self.vectors(tokens, wanted)
+        low_res_logits = (vectors @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[-2:])
+        iou_predictions = self.iou_prediction_head(tokens[:, 0])[:, wanted]
+        return low_res_logits, iou_predictions
+
+    def attend(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the tokens of the IoUs and of the four answers, (B, 5, 256), and the upscaled image (B, 32, 256, 256).
+
+        Arguments are those of `forward`.
+        """
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         batch = sparse_prompt_embeddings.shape[0]
         tokens = torch.cat([output_tokens.expand(batch, -1, -1), sparse_prompt_embeddings], dim=1)
-
         image = image_embeddings + dense_prompt_embeddings
         tokens, image_tokens = self.transformer(image, image_pe, tokens)
         upscaled = self.output_upscaling(image_tokens.transpose(1, 2).unflatten(-1, image.shape[-2:]))
+        return tokens[:, : 1 + self.num_mask_tokens], upscaled
 
-        mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
+    def vectors(self, tokens: Tensor, wanted: slice = slice(None)) -> Tensor:
+        """Return the mask vectors of answers, (B, C, 32), from the tokens (B, 5, 256) of `attend`."""
         indices = range(self.num_mask_tokens)[wanted]
-        weights = torch.stack([self.output_hypernetworks_mlps[i](mask_tokens[:, i]) for i in indices], dim=1)
-        low_res_logits = (weights @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[-2:])
-        iou_predictions = self.iou_prediction_head(tokens[:, 0])[:, wanted]
-        return low_res_logits, iou_predictions
+        return torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in indices], dim=1)

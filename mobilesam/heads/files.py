@@ -1,0 +1,71 @@
+"""The fitted heads: one file, and the question whether they are for these weights."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mobilesam.heads.mask_head import MaskHead
+from mobilesam.heads.quality_head import QualityHead
+from mobilesam.modeling import Sam
+from mobilesam.weights import sha256_of_state
+
+BUNDLED = Path(__file__).parents[1] / "assets" / "heads.safetensors"
+# Kinds of masks whose quality is known, each with its own fit. Masks of any other are of unknown quality.
+KINDS = ("box fast", "box best", "points")
+
+
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """What was fitted for the tokens of one decoder; nothing for another one's."""
+
+    mask: MaskHead | None = None
+    quality: dict[str, QualityHead] = field(default_factory=dict)  # by kind, of `KINDS`
+
+
+def weights_of_tokens(sam: Sam) -> str:
+    """Name the weights that the decoder's tokens depend on.
+
+    The encoder's trunk is left out: its batch norms may be folded, as they are in the bundled file and not in upstream's.
+    """
+    parts = {"prompt": sam.prompt_encoder, "decoder": sam.mask_decoder, "neck": sam.image_encoder.neck}
+    return sha256_of_state({f"{name}.{key}": x for name, part in parts.items() for key, x in part.state_dict().items()})
+
+
+def heads_for(sam: Sam) -> Heads:
+    """Return the bundled heads on the model's device, none if they were fitted for other weights."""
+    if not BUNDLED.is_file():
+        return Heads()
+    with safe_open(BUNDLED, "pt") as file:
+        fitted_for = file.metadata()["weights"]
+    return read_heads(_tensors(), sam.device) if fitted_for == weights_of_tokens(sam) else Heads()
+
+
+def read_heads(state: dict[str, Tensor], device: object = "cpu") -> Heads:
+    """Build heads from the tensors of a file."""
+
+    def load(head: MaskHead | QualityHead, prefix: str) -> MaskHead | QualityHead:
+        head.load_state_dict({k.removeprefix(prefix): x for k, x in state.items() if k.startswith(prefix)})
+        return head.to(device).eval().requires_grad_(False)
+
+    kinds = [kind for kind in KINDS if any(key.startswith(f"quality.{kind}.") for key in state)]
+    has_mask = any(key.startswith("mask.") for key in state)
+    return Heads(
+        load(MaskHead(), "mask.") if has_mask else None,
+        {kind: load(QualityHead(), f"quality.{kind}.") for kind in kinds},
+    )
+
+
+def tensors_of(heads: Heads) -> dict[str, Tensor]:
+    """Return the tensors of heads, as a file holds them."""
+    parts = {} if heads.mask is None else {"mask": heads.mask}
+    parts |= {f"quality.{kind}": head for kind, head in heads.quality.items()}
+    return {f"{name}.{key}": x.contiguous() for name, part in parts.items() for key, x in part.state_dict().items()}
+
+
+@lru_cache(maxsize=1)
+def _tensors() -> dict[str, Tensor]:
+    return load_file(BUNDLED)
