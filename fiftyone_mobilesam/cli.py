@@ -30,7 +30,7 @@ The same `label` command again does only what is missing.
 """
 OF_DATASETS = ("prompt_field", "label_field", "view", "group_slice", "output_dir", "overwrite", "propagate")
 KEYWORDS = ("job", "workers", "device", "weights", "precision", "cache_dir", "max_pixels")
-KEYWORDS += ("prompt_field", "label_field", "output_dir", "overwrite", "propagate")
+KEYWORDS += ("quality", "overlap", "prompt_field", "label_field", "output_dir", "overwrite", "propagate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -254,6 +254,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", action="append", help="cpu, cuda:0, ...; more than once for several")
     add("--weights", metavar="FILE", help="default: those in the package")
     add("--precision", choices=("fp32", "bf16", "auto"))
+    add("--quality", choices=("fast", "best"), help="best: better masks at up to three times the time")
+    add("--overlap", choices=("keep", "exclusive"), help="exclusive: no pixel is in two masks of an image")
     add("--cache-dir", metavar="DIR", help="image embeddings, for a second run with other boxes")
     add("--max-pixels", type=int, metavar="N", help="larger images are failures")
     add("--option", action="append", default=[], type=_option, metavar="NAME=VALUE", help="such as clip=False")

@@ -17,7 +17,8 @@ from bson import ObjectId
 JOURNAL = ("fingerprint", "failed_prompts", "made_from", "prompt_boxes")
 LISTS = ("detections", "keypoints", "polylines")
 # What no mask depends on: what runs write into a label, and what people decide about it.
-WRITTEN_BY_RUNS = ("mask", "mask_path", "prompt_id", "predicted_iou", "stability_score", "failure", *JOURNAL)
+WRITTEN_BY_RUNS = ("mask", "mask_path", "prompt_id", "predicted_iou", "stability_score", "mask_quality", "pixels_moved")
+WRITTEN_BY_RUNS += ("failure", *JOURNAL)
 MEASURED = ("true_iou", "true_boundary_iou")  # against a person's mask
 NOT_OF_A_PROMPT = (*WRITTEN_BY_RUNS, *MEASURED, "review", "run", "prompt_box")
 OUTDATED = "outdated:"

@@ -20,6 +20,7 @@ ATTRIBUTES = {
     "prompt_id": fo.StringField,
     "predicted_iou": fo.FloatField,
     "stability_score": fo.FloatField,
+    "mask_quality": fo.FloatField,
     "failure": fo.StringField,
 }
 
@@ -86,6 +87,7 @@ def found_detections(
             confidence=min(1.0, answer.crop.iou_prediction),
             predicted_iou=answer.crop.iou_prediction,
             stability_score=answer.crop.stability_score,
+            mask_quality=answer.crop.mask_quality,
             **({} if run is None else {"run": run}),
         )
         for answer in answers
@@ -121,6 +123,9 @@ def fill(
     detection["failure"] = answer.failure
     detection["predicted_iou"] = float(crop.iou_prediction) if crop is not None else None
     detection["stability_score"] = float(crop.stability_score) if crop is not None else None
+    detection["mask_quality"] = crop.mask_quality if crop is not None else None
+    if options.overlap == "exclusive":
+        detection["pixels_moved"] = crop.pixels_moved if crop is not None else None
     if answer.failure is not None:
         if not detection.bounding_box:
             detection.bounding_box = _failed_box(source, answer, original_hw)

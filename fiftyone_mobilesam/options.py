@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from mobilesam.base_predictor import QUALITIES, check_quality
+
 PROMPT_FIELDS = ("prompt_field", "box_prompt_field", "point_prompt_field")
 
 
@@ -15,14 +17,22 @@ class MaskOptions:
             of its size on each side first; False keeps all of the mask. Prompts without a box are never clipped.
         multimask_output: take the best of three candidates by predicted IoU. Default: for single points only.
         min_region_area: holes and islands of fewer pixels are filled and removed. 0 leaves masks as they are.
+        quality: "fast", or "best" for better masks at up to three times the time.
+        overlap: "keep" leaves each mask as it is; "exclusive" gives pixels that several masks of an image claim to the
+            one whose logit is highest, and counts those that a mask lost in `pixels_moved`.
     """
 
     clip: bool | float = True
     multimask_output: bool | None = None
     min_region_area: int = 0
+    quality: str = "fast"
+    overlap: str = "keep"
 
     def __post_init__(self) -> None:
         check_choice("multimask_output", self.multimask_output, (None, True, False))
+        check_choice("quality", self.quality, QUALITIES)
+        check_choice("overlap", self.overlap, ("keep", "exclusive"))
+        check_quality(self.quality, self.multimask_output)
         if not isinstance(self.clip, (bool, int, float)) or not self.clip >= 0:
             raise ValueError(f"clip must be True, False or a fraction such as 0.05, got {self.clip!r}.")
         if not isinstance(self.min_region_area, (int, float)) or not self.min_region_area >= 0:

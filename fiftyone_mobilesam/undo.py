@@ -21,7 +21,8 @@ from fiftyone_mobilesam.runs import call_of, is_job, label_field_of, list_runs, 
 from mobilesam import FieldError
 
 # What a run in place adds to a label that was there before.
-FILLED = ("mask", "mask_path", "prompt_id", "predicted_iou", "stability_score", "failure", "run", "prompt_box")
+FILLED = ("mask", "mask_path", "prompt_id", "predicted_iou", "stability_score", "mask_quality", "pixels_moved")
+FILLED += ("failure", "run", "prompt_box")
 FILLED += MEASURED
 
 

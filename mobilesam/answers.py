@@ -1,4 +1,4 @@
-"""What the mask decoder answers. It has four masks for each prompt: one for a clear prompt, three for one that is not."""
+"""What the mask decoder answers: four masks a prompt, the first for a clear one, three for one that is not."""
 
 from __future__ import annotations
 

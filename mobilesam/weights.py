@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 1 << 20
 BUNDLED = Path(__file__).parent / "assets" / "mobile_sam.safetensors"
+HEADS = BUNDLED.with_name("heads.safetensors")  # see `mobilesam/heads/`
 NAMES = ("mobile_sam.pt", "mobile_sam.pth", "mobile_sam.safetensors")
 
 # TinyViT's classifier: upstream's files carry it, segmentation never reads it, the bundled file leaves it out.

@@ -20,17 +20,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from make_weights import sorted_header
 from safetensors.torch import save
 from torch.nn import functional as F
 
-from make_weights import sorted_header
 from mobilesam import EmbeddingCache, Prompt, SamPredictor, load_model
 from mobilesam.answers import ALL_ANSWERS
 from mobilesam.geometry import clip_region
-from mobilesam.geometry.boxes import grow_box
 from mobilesam.geometry.crops import plan_crops
 from mobilesam.geometry.masks import interior_point, tile_for
-from mobilesam.heads.files import BUNDLED, KINDS, Heads, tensors_of, weights_of_tokens
+from mobilesam.heads.files import KINDS, Heads, tensors_of, weights_of_tokens
 from mobilesam.heads.mask_head import MaskHead
 from mobilesam.heads.quality_head import SIGNALS, QualityHead
 from mobilesam.heads.rater import Rater, kind_of
@@ -38,6 +37,7 @@ from mobilesam.images import read_image
 from mobilesam.prompts import chunks
 from mobilesam.quality.metrics import calibration, jittered, mask_iou, share_of_gain, size_of
 from mobilesam.quality.validation import _load, _with_objects
+from mobilesam.weights import HEADS
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDS, SEED, JITTER = 5, 0, 0.1
@@ -69,7 +69,7 @@ class Recorder(Rater):
 
 
 def windows(predictor, image, prompts, truths):
-    """Return for each prompt what its mask can be made of: tokens, vectors, the upscaled image around its box, truth."""
+    """Return what each mask can be made of, and its truth: tokens, vectors, the upscaled image around its box."""
     fast, found = predictor.backend._fast_decoder(), [None] * len(prompts)
     side, matrices = fast.image_side(image.features), predictor._matrices(image)
     for chunk, _ in chunks(prompts, False, size=8):
@@ -290,7 +290,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--limit", type=int, help="use so many images, to try it")
-    parser.add_argument("--output", type=Path, default=BUNDLED)
+    parser.add_argument("--output", type=Path, default=HEADS)
     parser.add_argument("--precision", default="auto")
     args, start = parser.parse_args(), time.time()
 

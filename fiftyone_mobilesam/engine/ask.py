@@ -9,6 +9,7 @@ from fiftyone_mobilesam.engine.item import Answer, PlainPrompt
 from mobilesam import Prompt, PromptError
 from mobilesam.geometry import clip_box
 
+LOST = 'All pixels of the mask belong to other objects more clearly. Use overlap="keep", or move the box.'
 NO_MASK = "The model found no pixel of an object for this prompt. Move or enlarge the box, or add a point."
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fiftyone_mobilesam.options import PROMPT_FIELDS, MaskOptions
-from mobilesam.weights import load_state_dict, resolve, sha256_of_state, used_tensors
+from mobilesam.weights import HEADS, load_state_dict, resolve, sha256_of, sha256_of_state, used_tensors
 
 # Raise it when the same weights, options and prompt come to give another mask: then all masks are made again.
 NUMBERS = 1
@@ -36,6 +36,7 @@ def identity(weights_sha256: str, precision: str, options: MaskOptions, *, cache
     later = {name: value for name, value in others.items() if value is not None}
     later |= {k: v for k, v in options.changed().items() if k not in (*HAVE_A_PLACE, *OF_A_RUN)}
     later |= {"numbers": NUMBERS} if NUMBERS > 1 else {}
+    later |= {"heads": sha256_of(HEADS)} if options.quality == "best" else {}
     first = [weights_sha256, DTYPES[precision], options.clip, options.multimask_output, cached]
     return digest(first + ([later] if later else []))
 

@@ -1,18 +1,19 @@
 """Pixels and prompts in, an answer a prompt out, none lost: the only place where masks are made."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from fiftyone_mobilesam.engine.ask import NO_MASK
+from fiftyone_mobilesam.engine.ask import LOST, NO_MASK
 from fiftyone_mobilesam.engine.item import Answer
 from fiftyone_mobilesam.options import MaskOptions, Options
 from mobilesam import EmbeddingCache, ImageEmbedding, MaskCrop, SamAutomaticMaskGenerator, SamPredictor, load_model
 from mobilesam.fast.backend import resolve_precision
 from mobilesam.geometry import clip_region, tight_region
+from mobilesam.geometry.overlap import Claims
 from mobilesam.selftest import usable_precision
 from mobilesam.utils.amg import remove_small_regions
 
@@ -26,6 +27,8 @@ class Labeller:
     def __init__(self, predictor: SamPredictor, options: MaskOptions):
         self.predictor, self.options, self.generator = predictor, options, None
         if isinstance(options, Options) and not options.prompt_paths:  # here, as it raises on wrong options
+            if given := options.changed().keys() & {"quality", "overlap"}:
+                raise ValueError(f"{', '.join(sorted(given))} must go with prompts, got none. Name a prompt field.")
             self.generator = SamAutomaticMaskGenerator(predictor, **options.everything)
 
     def encode(self, images: Sequence[np.ndarray]) -> list[ImageEmbedding | Exception]:
@@ -39,6 +42,12 @@ class Labeller:
         self, pixels: np.ndarray, asked: Sequence[Answer], embedding: ImageEmbedding | None = None
     ) -> Iterator[Answer]:
         """Yield one answer a prompt of an image (H, W, 3) uint8 RGB, in order; `embedding` if it is encoded already."""
+        answers = self._answers(pixels, asked, embedding)
+        return answers if self.options.overlap == "keep" else self._exclusive(answers, pixels.shape[:2])
+
+    def _answers(
+        self, pixels: np.ndarray, asked: Sequence[Answer], embedding: ImageEmbedding | None
+    ) -> Iterator[Answer]:
         for start in range(0, len(asked), PROMPTS_AT_ONCE):
             some = asked[start : start + PROMPTS_AT_ONCE]
             usable = [answer for answer in some if answer.prompt is not None]
@@ -47,6 +56,18 @@ class Labeller:
             crops = self._decode(usable, embedding) if usable else iter(())
             for answer in some:
                 yield answer if answer.prompt is None else answered(answer, next(crops))
+
+    def _exclusive(self, answers: Iterable[Answer], original_hw: tuple[int, int]) -> list[Answer]:
+        """Return the answers of an image with masks that share no pixel. A mask that loses all of them is a failure."""
+        claims, claimed = Claims(original_hw), []
+        for index, answer in enumerate(answers):
+            claimed.append(answer if answer.crop is None else replace(answer, crop=claims.add(index, answer.crop)))
+        return [
+            answer
+            if answer.crop is None or answer.failure
+            else answered(answer, claims.settled(index, answer.crop), LOST)
+            for index, answer in enumerate(claimed)
+        ]
 
     def everything(self, pixels: np.ndarray) -> list[Answer]:
         """Return an answer for each thing found in an image (H, W, 3) uint8 RGB."""
@@ -60,6 +81,8 @@ class Labeller:
             regions=[clip_region(answer.prompt.box, options.clip, original_hw=original_hw) for answer in asked],
             multimask_output=options.multimask_output,
             best_only=True,
+            quality=options.quality,
+            return_logits=options.overlap == "exclusive",
         )
         return (cleaned(best, options.min_region_area) for (best,) in candidates)
 
@@ -81,9 +104,9 @@ def load_predictor(
     return predictor, resolve_precision(precision, sam.device)
 
 
-def answered(answer: Answer, crop: MaskCrop) -> Answer:
+def answered(answer: Answer, crop: MaskCrop, why: str = NO_MASK) -> Answer:
     """Return an answer with its mask; an empty one is a failure."""
-    return replace(answer, crop=crop, failure=None if crop.mask.any() else NO_MASK)
+    return replace(answer, crop=crop, failure=None if crop.mask.any() else why)
 
 
 def cleaned(crop: MaskCrop, min_region_area: float) -> MaskCrop:
@@ -97,4 +120,6 @@ def cleaned(crop: MaskCrop, min_region_area: float) -> MaskCrop:
         return crop
     x0, y0, x1, y1 = tight_region(mask)
     left, top = crop.region[:2]
-    return replace(crop, region=(left + x0, top + y0, left + x1, top + y1), mask=mask[y0:y1, x0:x1].copy())
+    logits = crop.logits if crop.logits is None else crop.logits[y0:y1, x0:x1]
+    region = (left + x0, top + y0, left + x1, top + y1)
+    return replace(crop, region=region, mask=mask[y0:y1, x0:x1].copy(), logits=logits)

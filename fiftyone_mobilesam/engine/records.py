@@ -12,7 +12,7 @@ from mobilesam import MaskCrop
 from mobilesam.geometry import rle
 
 # `segmentation` (uncompressed COCO run lengths), `area`, `bbox` (tight, x, y, w, h), `predicted_iou`,
-# `stability_score` and `failure`, which is None; of a prompt without a mask the last three only.
+# `stability_score`, `mask_quality` and `failure`, which is None; of a prompt without a mask the last four only.
 Record = dict[str, Any]
 
 
@@ -42,6 +42,9 @@ def record_of(answer: Answer, original_hw: tuple[int, int]) -> Record:
     if crop is None:
         return record_of_failure(answer.failure)
     scores = {"predicted_iou": crop.iou_prediction, "stability_score": crop.stability_score}
+    scores["mask_quality"] = crop.mask_quality
+    if crop.pixels_moved is not None:
+        scores["pixels_moved"] = crop.pixels_moved
     if answer.failure is not None:
         return {**scores, "failure": answer.failure}
     x0, y0, x1, y1 = crop.region
@@ -56,7 +59,7 @@ def record_of(answer: Answer, original_hw: tuple[int, int]) -> Record:
 
 def record_of_failure(why: str) -> Record:
     """Return the record of a prompt for which the model was not asked."""
-    return {"predicted_iou": None, "stability_score": None, "failure": why}
+    return {"predicted_iou": None, "stability_score": None, "mask_quality": None, "failure": why}
 
 
 def crop_of(record: Record) -> MaskCrop | None:
@@ -64,6 +67,8 @@ def crop_of(record: Record) -> MaskCrop | None:
     if record["predicted_iou"] is None:
         return None
     scores = {"iou_prediction": record["predicted_iou"], "stability_score": record["stability_score"]}
+    # Records of earlier versions do not have these.
+    scores |= {name: record.get(name) for name in ("mask_quality", "pixels_moved")}
     if record["failure"] is not None:
         return MaskCrop(region=(0, 0, 0, 0), mask=np.zeros((0, 0), bool), **scores)
     x, y, width, height = record["bbox"]

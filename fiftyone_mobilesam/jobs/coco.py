@@ -36,6 +36,8 @@ def label_coco(
     clip: bool | float = True,
     multimask_output: bool | None = None,
     min_region_area: int = 0,
+    quality: str = "fast",
+    overlap: str = "keep",
     segmentation: str = "rle",
     box: str | None = None,
     max_pixels: int | None = None,
@@ -46,9 +48,9 @@ def label_coco(
 ) -> Report:
     """Make a mask for each annotation of a COCO file, from its box, or without one from its visible keypoints.
 
-    The output is the same file with `segmentation`, `area`, `predicted_iou`, `stability_score` and `failure` in every
-    annotation. Where there is no mask, `failure` says why, and a segmentation that was there stays. Nothing is left
-    out: annotations keep their place, id and other keys.
+    The output is the same file with `segmentation`, `area`, `predicted_iou`, `stability_score`, `mask_quality` and
+    `failure` in every annotation. Where there is no mask, `failure` says why, and a segmentation that was there stays.
+    Nothing is left out: annotations keep their place, id and other keys.
 
     What is done goes into a journal beside the output as it is done. The same call again, after a kill or with some
     boxes, images or settings changed, does what is missing; images that could not be read are tried again. An image is
@@ -62,7 +64,7 @@ def label_coco(
         job: name of the journal. Default: that of the output. It can be removed when the output is there.
         weights, precision, cache_dir: see `load_model`.
         device: where to run, one or several. Default: a GPU if there is one.
-        clip, multimask_output, min_region_area: see `fiftyone_mobilesam.options.MaskOptions`.
+        clip, multimask_output, min_region_area, quality, overlap: see `fiftyone_mobilesam.options.MaskOptions`.
         segmentation: "rle" for uncompressed run lengths, or "polygon" for polygons along the edges of the pixels, with
             holes joined to their outlines by cuts without width; the report tells what that loses.
         box: "prompt" leaves `bbox` as it is, "mask" makes it tight around the mask. Default: "prompt", as wherever
@@ -91,7 +93,7 @@ def label_coco(
         check_count("max_pixels", max_pixels)
     if not images.is_dir():
         raise NotADirectoryError(f"images must be a folder, got {str(images)!r}. It holds what file_name names.")
-    options = MaskOptions(clip, multimask_output, min_region_area)
+    options = MaskOptions(clip, multimask_output, min_region_area, quality, overlap)
     check_out(out, annotations)
     devices = processes(device, workers)
     precision = resolved_precision(precision, devices)

@@ -81,6 +81,10 @@ class CocoSink:
         return record
 
 
+# What an output annotation has of a record, besides the mask.
+SCORES = ("predicted_iou", "stability_score", "mask_quality", "pixels_moved", "failure")
+
+
 def write_output(
     coco: CocoFile, report: Report, record_of: Callable[[int], Record], *, segmentation: str, box: str | None
 ) -> None:
@@ -95,7 +99,7 @@ def write_output(
 
     def change(position: int, annotation: dict) -> dict:
         record = record_of(position)
-        changed = {**annotation, **{key: record[key] for key in ("predicted_iou", "stability_score", "failure")}}
+        changed = {**annotation, **{key: record[key] for key in SCORES if key in record}}
         changed.setdefault("iscrowd", 0)
         if record["failure"] is not None:
             report.failed_prompts += 1

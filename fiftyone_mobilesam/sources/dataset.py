@@ -29,7 +29,7 @@ JOURNAL_FIELDS = {
     "made_from": fo.DictField,
     "prompt_boxes": fo.DictField,
 }
-FOUND_ATTRIBUTES = ("predicted_iou", "stability_score")  # of what no prompt asked for
+FOUND_ATTRIBUTES = ("predicted_iou", "stability_score", "mask_quality")  # of what no prompt asked for
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -11,9 +10,8 @@ from torch import Tensor
 from mobilesam.heads.mask_head import MaskHead
 from mobilesam.heads.quality_head import QualityHead
 from mobilesam.modeling import Sam
-from mobilesam.weights import sha256_of_state
+from mobilesam.weights import HEADS, sha256_of_state
 
-BUNDLED = Path(__file__).parents[1] / "assets" / "heads.safetensors"
 # Kinds of masks whose quality is known, each with its own fit. Masks of any other are of unknown quality.
 KINDS = ("box fast", "box best", "points")
 
@@ -29,7 +27,7 @@ class Heads:
 def weights_of_tokens(sam: Sam) -> str:
     """Name the weights that the decoder's tokens depend on.
 
-    The encoder's trunk is left out: its batch norms may be folded, as they are in the bundled file and not in upstream's.
+    The encoder's trunk is left out: its batch norms are folded in the bundled file and are not in upstream's own.
     """
     parts = {"prompt": sam.prompt_encoder, "decoder": sam.mask_decoder, "neck": sam.image_encoder.neck}
     return sha256_of_state({f"{name}.{key}": x for name, part in parts.items() for key, x in part.state_dict().items()})
@@ -37,9 +35,9 @@ def weights_of_tokens(sam: Sam) -> str:
 
 def heads_for(sam: Sam) -> Heads:
     """Return the bundled heads on the model's device, none if they were fitted for other weights."""
-    if not BUNDLED.is_file():
+    if not HEADS.is_file():
         return Heads()
-    with safe_open(BUNDLED, "pt") as file:
+    with safe_open(HEADS, "pt") as file:
         fitted_for = file.metadata()["weights"]
     return read_heads(_tensors(), sam.device) if fitted_for == weights_of_tokens(sam) else Heads()
 
@@ -68,4 +66,4 @@ def tensors_of(heads: Heads) -> dict[str, Tensor]:
 
 @lru_cache(maxsize=1)
 def _tensors() -> dict[str, Tensor]:
-    return load_file(BUNDLED)
+    return load_file(HEADS)

@@ -1,4 +1,4 @@
-"""How good a mask is: the IoU that it is expected to have with a person's, from the decoder's tokens and its own shape."""
+"""How good a mask is: its expected IoU with a person's, told from the decoder's tokens and its own shape."""
 
 import math
 
