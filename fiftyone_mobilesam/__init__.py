@@ -16,19 +16,32 @@ if TYPE_CHECKING:
     from fiftyone_mobilesam.jobs.dataset import label
     from fiftyone_mobilesam.labels import detections_of as to_detections
     from fiftyone_mobilesam.models import load_model
+    from fiftyone_mobilesam.quality.accept import accept, sample_to_check
     from fiftyone_mobilesam.quality.evaluate import evaluate
     from mobilesam import __version__
 
-__all__ = ["__version__", "evaluate", "export_masks", "label", "label_coco", "load_model", "to_detections"]
+__all__ = [
+    "__version__",
+    "accept",
+    "evaluate",
+    "export_masks",
+    "label",
+    "label_coco",
+    "load_model",
+    "sample_to_check",
+    "to_detections",
+]
 
 # Public name -> the module and the name it has there.
 _HOMES = {
     "__version__": ("mobilesam._version", "__version__"),
+    "accept": ("fiftyone_mobilesam.quality.accept", "accept"),
     "evaluate": ("fiftyone_mobilesam.quality.evaluate", "evaluate"),
     "export_masks": ("fiftyone_mobilesam.export.run", "export_masks"),
     "label": ("fiftyone_mobilesam.jobs.dataset", "label"),
     "label_coco": ("fiftyone_mobilesam.jobs.coco", "label_coco"),
     "load_model": ("fiftyone_mobilesam.models", "load_model"),
+    "sample_to_check": ("fiftyone_mobilesam.quality.accept", "sample_to_check"),
     "to_detections": ("fiftyone_mobilesam.labels", "detections_of"),
 }
 

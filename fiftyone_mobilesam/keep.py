@@ -20,8 +20,9 @@ LISTS = ("detections", "keypoints", "polylines")
 WRITTEN_BY_RUNS = ("mask", "mask_path", "prompt_id", "predicted_iou", "stability_score", "mask_quality", "pixels_moved")
 WRITTEN_BY_RUNS += ("failure", *JOURNAL)
 MEASURED = ("true_iou", "true_boundary_iou")  # against a person's mask
-NOT_OF_A_PROMPT = (*WRITTEN_BY_RUNS, *MEASURED, "review", "run", "prompt_box")
+NOT_OF_A_PROMPT = (*WRITTEN_BY_RUNS, *MEASURED, "review", "retried", "run", "prompt_box")
 OUTDATED = "outdated:"
+TO_CHECK = "to check"  # tag of the masks that `sample_to_check` drew
 
 # The labels of prompt fields as the database holds them, by name of the field.
 Prompts = dict[str, dict | None]

@@ -63,6 +63,7 @@ def predict(args: argparse.Namespace) -> int:
         if args.one_object and points:
             points, labels = [points], labels and [labels]
         options = {"bboxes": args.box, "points": points, "labels": labels, "multimask_output": args.multimask}
+        options["quality"] = args.quality
     else:
         print("error: predict wants --box or --point; `mobilesam everything` goes without.", file=sys.stderr)
         return USAGE
@@ -94,7 +95,7 @@ def export(args: argparse.Namespace) -> int:
 
 def validate(args: argparse.Namespace) -> int:
     """Compare masks with COCO ground truth."""
-    report = _model(args).val(args.coco, args.images, prompts=args.prompts, limit=args.limit)
+    report = _model(args).val(args.coco, args.images, prompts=args.prompts, quality=args.quality, limit=args.limit)
     print(report.table())
     if args.json:
         Path(args.json).write_text(json.dumps(report.as_dict(), indent=1))
@@ -155,6 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--label", action="append", type=int, metavar="1", help="1 foreground, 0 background, a point")
     command.add_argument("--one-object", action="store_true", help="all points are on one object")
     command.add_argument("--multimask", action="store_true", help="three candidates a prompt")
+    command.add_argument(
+        "--quality", default="fast", choices=("fast", "best"), help="best takes up to three times as long"
+    )
     command = add("everything", predict, images, model)
     command.add_argument("--points-per-side", type=int, default=32, metavar="N", help="a grid of N x N points")
     command = add("export", export, model)
@@ -164,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--coco", required=True, help="COCO instances")
     command.add_argument("--images", required=True, help="their folder")
     command.add_argument("--prompts", default="box", choices=("box", "point", "jitter"))
+    command.add_argument("--quality", default="fast", choices=("fast", "best"))
     command.add_argument("--limit", type=int, metavar="N", help="use N images at most")
     command.add_argument("--json", metavar="FILE", help="write all figures")
     command.add_argument("--plot", metavar="FILE", help="draw predicted against true IoU")

@@ -68,3 +68,7 @@ def reason_of(error: BaseException) -> str:
     if not text:
         return name
     return text if isinstance(error, MobileSamError) else f"{name}: {text}"
+
+
+class NotEnoughTruthError(MobileSamError, ValueError):
+    """Too few masks were checked by a person to promise anything about the others."""

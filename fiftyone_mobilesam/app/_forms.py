@@ -27,6 +27,10 @@ PRECISIONS = {
     "bf16": "Faster (bf16), masks differ by about 1%",
     "auto": "Faster where the device supports it",
 }
+QUALITIES = {
+    "fast": "Fast",
+    "best": ("Best", "Small objects are looked at twice; up to three times the time"),
+}
 EXISTING = {
     "merge": "Keep labels of other prompts, replace those of the same prompts",
     "replace": "Replace all labels of the samples that are segmented",
@@ -65,6 +69,7 @@ def read(
     keywords: dict[str, Any] = {"label_field": label_field}
     if prompts == EVERYTHING:
         keywords["everything"] = {"points_per_side": params.get("points_per_side") or MEDIUM}
+        params = {name: value for name, value in params.items() if name not in ("quality", "exclusive")}
     else:
         points = params.get("point_prompt_field")
         keywords |= {"box_prompt_field": prompts, "point_prompt_field": points} if points else {"prompt_field": prompts}
@@ -81,6 +86,8 @@ def read_masks(params: dict[str, Any]) -> dict[str, Any]:
     return {
         "clip": CLIPS[params.get("clip") or "box"],
         "min_region_area": params.get("min_region_area") or 0,
+        "quality": params.get("quality") or "fast",
+        "overlap": "exclusive" if params.get("exclusive") else "keep",
         "device": None if device in (None, "auto") else device,
         "precision": params.get("precision") or "fp32",
         "batch_size": params.get("batch_size") or 1,
@@ -161,6 +168,7 @@ def add_masks(inputs: types.Object, params: dict, prompts: str) -> None:
     """Ask how masks are made, and on what."""
     if prompts != EVERYTHING:
         choose(inputs, "clip", CLIP_LABELS, default="box", label="Masks that leave their box")
+        choose(inputs, "quality", QUALITIES, default="fast", label="Quality")
     inputs.bool("more", label="More settings", view=types.SwitchView())
     if not params.get("more"):
         return
@@ -171,6 +179,12 @@ def add_masks(inputs: types.Object, params: dict, prompts: str) -> None:
             min=0,
             label="Clean up",
             description="Fill holes and remove islands of fewer pixels than this; 0 leaves masks as they are",
+        )
+        inputs.bool(
+            "exclusive",
+            default=False,
+            label="Masks do not overlap",
+            description="A pixel that several masks of an image claim goes to the one that is surest of it",
         )
     inputs.int("batch_size", default=1, min=1, max=64, label="Images at once", description="More than 1 pays on a GPU")
     choose(inputs, "device", DEVICES, default="auto", label="Device")

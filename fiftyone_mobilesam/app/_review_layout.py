@@ -6,6 +6,7 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from fiftyone_mobilesam.app._forms import choose
+from fiftyone_mobilesam.keep import TO_CHECK
 from fiftyone_mobilesam.review.picture import as_data_uri, draw_mask
 from fiftyone_mobilesam.review.records import Counts, MaskUnderReview
 from fiftyone_mobilesam.review.retry import asked, read_pixels
@@ -17,6 +18,7 @@ SHOW_LABELS = {
     "accepted": "Accepted masks",
     "rejected": "Rejected masks",
     "failures": "Prompts without a mask",
+    TO_CHECK: "Masks drawn at random to check",
 }
 # Method, label, key, icon, colour. The key is the button's `accesskey`: Alt+A in Chrome and Edge.
 DECIDE = (
@@ -122,6 +124,8 @@ def _words(mask: MaskUnderReview) -> str:
         parts.append(mask.decision)
     if document.get("failure"):
         parts.append(f"No mask: {_plain(document['failure'])}")
+    if document.get("mask_quality") is not None:
+        parts.append(f"expected IoU {document['mask_quality']:.2f}")
     for name, words in (
         ("predicted_iou", ("the model is sure", "the model is fairly sure", "the model is unsure")),
         ("stability_score", ("crisp edge", "fairly crisp edge", "fuzzy edge")),

@@ -26,7 +26,7 @@ class Evaluation(Comparison):
     """What `evaluate` found.
 
     Rows have `sample_id`, `label_id` and `ground_truth_id` too, the last None for a mask that is of nothing, whose IoU
-    is 0. Its size is the true mask's where there is one.
+    is 0; `by_prompt` says whether the two are of one prompt. The size is the true mask's where there is one.
 
     Attributes:
         label_field, ground_truth_field: that were compared.
@@ -121,7 +121,7 @@ def _compare(image: ExportedImage, truth: ExportedImage, overlapping: dict[str, 
         found.failed.append((image.filepath, image.masks[0].failure if image.masks else truth.masks[0].failure))
         return
     truths = {true.label.id: true for true in truth.masks if true.mask is not None}
-    pairs = _pairs([mask.label for mask in image.masks], list(truths.values()), overlapping)
+    pairs, by_prompt = _pairs([mask.label for mask in image.masks], list(truths.values()), overlapping)
     for mask in image.masks:
         if mask.mask is None:
             found.failed.append((f"{image.filepath}, label {mask.label.id}", mask.failure))
@@ -134,6 +134,7 @@ def _compare(image: ExportedImage, truth: ExportedImage, overlapping: dict[str, 
                 "sample_id": image.id,
                 "label_id": mask.label.id,
                 "ground_truth_id": true and true.label.id,
+                "by_prompt": mask.label.id in by_prompt,
                 "category": class_of(mask.label),
                 "size": size_of(pixels.sum() if whole is None else whole.sum()),
                 "iou": 0.0 if whole is None else mask_iou(pixels, whole),
@@ -144,16 +145,21 @@ def _compare(image: ExportedImage, truth: ExportedImage, overlapping: dict[str, 
     found.missed += len(truths.keys() - set(pairs.values()))
 
 
-def _pairs(labels: Sequence[fo.Detection], truths: list[ExportedMask], overlapping: dict[str, str]) -> dict[str, str]:
-    """Return the id of each label's true mask: of the same prompt, else the one it overlaps if no prompt claims it."""
+def _pairs(
+    labels: Sequence[fo.Detection], truths: list[ExportedMask], overlapping: dict[str, str]
+) -> tuple[dict[str, str], set[str]]:
+    """Return the id of each label's true mask: of the same prompt, else the one it overlaps if no prompt claims it.
+
+    Also the ids of the labels that a prompt has paired.
+    """
     of_prompt = {prompt: true.label.id for true in truths if (prompt := _prompt_id(true.label)) is not None}
     of_prompt |= {true.label.id: true.label.id for true in truths}
     pairs = {label.id: of_prompt[_prompt_id(label)] for label in labels if _prompt_id(label) in of_prompt}
-    claimed = set(pairs.values())
+    claimed, by_prompt = set(pairs.values()), set(pairs)
     for label in labels:
         if label.id in overlapping and label.id not in pairs and overlapping[label.id] not in claimed:
             pairs[label.id] = overlapping[label.id]
-    return pairs
+    return pairs, by_prompt
 
 
 def _prompt_id(label: fo.Detection) -> str | None:

@@ -20,15 +20,17 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.fields import FRAMES, label_fields, labels_path
+from fiftyone_mobilesam.keep import TO_CHECK
 from fiftyone_mobilesam.review.records import Change, Counts, MaskRef, MaskUnderReview
 from mobilesam import ConflictError, FieldError
 
 DECISIONS = ("accepted", "rejected")
-SIGNALS = ("predicted_iou", "stability_score")
-OURS = ("prompt_id", *SIGNALS, "failure")
-SHOW = ("undecided", "all", "accepted", "rejected", "failures")
+SIGNALS = ("predicted_iou", "stability_score")  # where `mask_quality` is not known
+OURS = ("prompt_id", *SIGNALS, "mask_quality", "failure")
+SHOW = ("undecided", "all", "accepted", "rejected", "failures", TO_CHECK)
+FAULT = 0.02  # masks of one class whose expected IoUs are this near stand together
 # What a new mask replaces of a label. The decision was about the old mask.
-REPLACED = ("mask", "mask_path", "bounding_box", *SIGNALS, "failure", "review", "tags")
+REPLACED = ("mask", "mask_path", "bounding_box", *SIGNALS, "mask_quality", "failure", "review", "tags", "retried")
 
 
 class Review:
@@ -68,16 +70,18 @@ class Review:
     def worst_first(self, show: str = "undecided") -> list[MaskRef]:
         """Return the masks in the order in which they are best looked at.
 
-        Records without a mask come first. Then the masks by `predicted_iou * stability_score`, each 1 at most, lowest
-        first; of one of the two if the other is not there; masks without either come last. Equals stay in the order
-        of the dataset. No image, mask or sample is loaded: 100,000 labels take about half a second.
+        Records without a mask come first. Then the masks by expected loss, highest first: 1 less `mask_quality`. Where
+        that is not known it is told from the masks where it is, at the same place in the order of `predicted_iou *
+        stability_score`; if it is known nowhere, that product is taken. Near duplicates of one fault, of one class and
+        within 0.02, stand together; masks about which nothing is known come last. No image, mask or sample is loaded:
+        100,000 labels take about half a second.
 
         Args:
             show: which ones, one of `SHOW`.
         """
         if show not in SHOW:
             raise ValueError(f"show must be one of {', '.join(SHOW)}, got {show!r}.")
-        refs, columns = self._columns((*SIGNALS, "failure", "review"))
+        refs, columns = self._columns((*SIGNALS, "mask_quality", "label", "failure", "review", "tags"))
         failed = np.array([value is not None for value in columns["failure"]], dtype=bool)
         review = np.array(columns["review"], dtype=object)
         wanted = {
@@ -86,8 +90,11 @@ class Review:
             "accepted": review == "accepted",
             "rejected": review == "rejected",
             "failures": failed,
+            TO_CHECK: np.array([TO_CHECK in (tags or ()) for tags in columns["tags"]], dtype=bool),
         }[show]
-        order = np.lexsort((_quality([columns[name] for name in SIGNALS], len(refs)), ~failed))
+        expected = expected_iou([columns[name] for name in (*SIGNALS, "mask_quality")])
+        _, classes = np.unique([str(label) for label in columns["label"]], return_inverse=True)
+        order = np.lexsort((expected, classes, np.floor(expected / FAULT), ~failed))
         return [MaskRef(*refs[i]) for i in order[wanted[order]]]
 
     def counts(self) -> Counts:
@@ -141,6 +148,7 @@ class Review:
         The label is undecided again.
         """
         after = {name: label.to_dict().get(name) for name in REPLACED}
+        after["retried"] = True  # what was there before was not good enough
         after["review"], after["tags"] = None, [tag for tag in mask.document.get("tags") or [] if tag not in DECISIONS]
         return self._change(mask, "retried", after)
 
@@ -188,7 +196,8 @@ class Review:
 
     def _declare(self, names: Iterable[str]) -> None:
         """Declare the attributes that are written, so that the App can filter by them."""
-        missing = {"review": fo.StringField, "failure": fo.StringField, **dict.fromkeys(SIGNALS, fo.FloatField)}
+        missing = {"review": fo.StringField, "failure": fo.StringField, "retried": fo.BooleanField}
+        missing |= dict.fromkeys((*SIGNALS, "mask_quality"), fo.FloatField)
         add = self.dataset.add_frame_field if self.is_frames else self.dataset.add_sample_field
         for name in missing.keys() & set(names) - _declared(self.dataset, self.label_field):
             add(f"{self._root}.{name}", missing[name])
@@ -242,11 +251,17 @@ def _declared(dataset: fo.Dataset, label_field: str) -> set[str]:
     return set(field.field.get_field_schema()) if field is not None else set()
 
 
-def _quality(signals: list[list[float | None]], length: int) -> np.ndarray:
-    """Return the product of the signals that are there, each 1 at most; infinity where there is none."""
-    values = np.array(signals, dtype=np.float64).reshape(len(signals), length).clip(max=1)
-    there = ~np.isnan(values)
-    return np.where(there.any(axis=0), np.where(there, values, 1).prod(axis=0), np.inf)
+def expected_iou(columns: list[list[float | None]]) -> np.ndarray:
+    """Return the expected IoU of N masks by predicted IoU, stability score and quality; infinity if nothing is known."""
+    *signals, quality = np.array(columns, dtype=np.float64)
+    there = ~np.isnan(signals)
+    product = np.where(there.any(axis=0), np.where(there, np.clip(signals, None, 1), 1).prod(axis=0), np.inf)
+    known = ~np.isnan(quality)
+    both = known & np.isfinite(product)
+    if not both.any():
+        return np.where(known, quality, product)
+    told = np.interp(product, np.sort(product[both]), np.sort(quality[both]))
+    return np.where(known, quality, np.where(np.isfinite(product), told, np.inf))
 
 
 def _with_id(path: str, label_id: str) -> dict[str, Any]:

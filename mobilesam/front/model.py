@@ -18,6 +18,7 @@ from mobilesam.front.nested_prompts import parse_prompts, split_by_image
 from mobilesam.front.results import Boxes, Masks, Results
 from mobilesam.geometry import ImageEmbedding, MaskCrop
 from mobilesam.geometry.boxes import last_inclusive
+from mobilesam.geometry.overlap import exclusive
 from mobilesam.images import is_one_image, iter_images
 from mobilesam.modeling import Sam
 from mobilesam.predictor import SamPredictor
@@ -93,6 +94,8 @@ class MobileSAM:
         *,
         masks: Any = None,
         multimask_output: bool = False,
+        quality: str = "fast",
+        overlap: str = "keep",
         conf: float | None = None,
         device: str | torch.device | int | None = None,
         imgsz: int = 1024,
@@ -111,6 +114,8 @@ class MobileSAM:
             labels: the same nesting as `points`: 1 foreground, 0 background. Default: all 1.
             masks: N mask prompts: (256, 256) low-res logits, or (H, W) bool of the original image.
             multimask_output: three masks a prompt instead of one.
+            quality: "fast", or "best" for better masks of prompts at up to three times the time.
+            overlap: "exclusive" gives pixels that several masks of an image claim to one of them; "keep" does not.
             conf: drop masks whose score is not above this. Default: drop nothing.
             device: move the model there first.
             imgsz: 1024, the only size this model has.
@@ -139,6 +144,10 @@ class MobileSAM:
             raise ValueError(f"imgsz must be 1024, got {imgsz!r}: MobileSAM was trained for this size only.")
         if device is not None:
             self.model.to(_device(device))
+        if overlap not in ("keep", "exclusive"):
+            raise ValueError(f"overlap must be 'keep' or 'exclusive', got {overlap!r}.")
+        if everything and (quality != "fast" or overlap != "keep"):
+            raise TypeError("quality and overlap must go with prompts, got none. Leave them out.")
         if everything:
             options = {EVERYTHING_NAMES.get(name, name): value for name, value in options.items()}
             find = repeat(SamAutomaticMaskGenerator(self.predictor, **options).generate_crops)
@@ -151,7 +160,8 @@ class MobileSAM:
                     "in it. List their images one by one."
                 )
             parsed = repeat(parse_prompts(**prompts)) if by_image is None else [parse_prompts(**p) for p in by_image]
-            find = (partial(self._find, one, multimask_output=multimask_output) for one in parsed)
+            how = {"multimask_output": multimask_output, "quality": quality, "overlap": overlap}
+            find = (partial(self._find, one, **how) for one in parsed)
         results = self._stream(source, find, conf=conf, save=save)
         return results if stream else list(results)
 
@@ -199,15 +209,23 @@ class MobileSAM:
             'by path, SAM("tuned.pt"), and SAM.val() compares them with your ground truth.'
         )
 
-    def _find(self, prompts: list[Prompt], image: np.ndarray, *, multimask_output: bool) -> list[MaskCrop]:
+    def _find(
+        self, prompts: list[Prompt], image: np.ndarray, *, multimask_output: bool, quality: str, overlap: str
+    ) -> list[MaskCrop]:
         if self._current is not None and image is self._current[1]:
             embedding = self._current[2]
         else:
             [embedding] = self.predictor.encode_images([image])
         crops = self.predictor.predict_batch(
-            prompts, image=embedding, multimask_output=multimask_output, return_low_res_logits=True
+            prompts,
+            image=embedding,
+            multimask_output=multimask_output,
+            return_low_res_logits=True,
+            quality=quality,
+            return_logits=overlap == "exclusive",
         )
-        return [crop for candidates in crops for crop in candidates]
+        found = [crop for candidates in crops for crop in candidates]
+        return exclusive(found, image.shape[:2]) if overlap == "exclusive" else found
 
     def export(self, format: str = "onnx", **options: Any) -> tuple[Path, Path]:
         """Write an encoder and a decoder for other programs, and return the paths of both.
@@ -260,7 +278,8 @@ class MobileSAM:
         boxes = Boxes(torch.from_numpy(boxes).to(self.device), original_hw)
         masks = Masks(torch.from_numpy(masks).to(self.device), original_hw)
         bgr = np.ascontiguousarray(image[..., ::-1])
-        return Results(bgr, path, names, boxes, masks, low_res_logits=low_res_logits)
+        mask_quality = [crop.mask_quality for _, crop in kept]
+        return Results(bgr, path, names, boxes, masks, low_res_logits=low_res_logits, mask_quality=mask_quality)
 
 
 SAM = MobileSAM

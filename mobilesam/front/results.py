@@ -29,6 +29,7 @@ class Results(OnDevice):
         boxes: `Boxes`.
         masks: `Masks`.
         speed: milliseconds for `preprocess` (reading), `inference` and `postprocess`.
+        mask_quality: (N,) float64, the IoU with a person's mask that is to be expected; NaN where it is not known.
         low_res_logits: (N, 256, 256) float32 array; `low_res_logits[i]` can be a mask prompt of the next call. None
             for masks of everything.
     """
@@ -45,6 +46,7 @@ class Results(OnDevice):
         *,
         speed: dict[str, float] | None = None,
         low_res_logits: np.ndarray | None = None,
+        mask_quality: Sequence[float | None] | np.ndarray | None = None,
     ):
         self.orig_img = orig_img
         self.orig_shape = orig_img.shape[:2]
@@ -54,6 +56,8 @@ class Results(OnDevice):
         self.masks = masks
         self.speed = speed or {}
         self.low_res_logits = low_res_logits
+        quality = [None] * len(boxes) if mask_quality is None else mask_quality
+        self.mask_quality = np.array(quality, dtype=np.float64)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -63,7 +67,7 @@ class Results(OnDevice):
         logits = self.low_res_logits
         if logits is not None:
             logits = logits[to_numpy(rows)]
-        return self._with(self.boxes[rows], self.masks[rows], logits)
+        return self._with(self.boxes[rows], self.masks[rows], logits, self.mask_quality[to_numpy(rows)])
 
     def __iter__(self) -> Iterator["Results"]:
         return (self[i] for i in range(len(self)))
@@ -238,9 +242,17 @@ class Results(OnDevice):
             class_id=to_numpy(self.boxes.cls).astype(int),
         )
 
-    def _with(self, boxes: Boxes, masks: Masks, low_res_logits: np.ndarray | None = None) -> "Results":
+    def _with(
+        self,
+        boxes: Boxes,
+        masks: Masks,
+        low_res_logits: np.ndarray | None = None,
+        mask_quality: np.ndarray | None = None,
+    ) -> "Results":
         logits = self.low_res_logits if low_res_logits is None else low_res_logits
-        return Results(self.orig_img, self.path, self.names, boxes, masks, speed=self.speed, low_res_logits=logits)
+        quality = self.mask_quality if mask_quality is None else mask_quality
+        known = {"speed": self.speed, "low_res_logits": logits, "mask_quality": quality}
+        return Results(self.orig_img, self.path, self.names, boxes, masks, **known)
 
 
 def _rounded(values: np.ndarray, decimals: int) -> list[float]:

@@ -54,6 +54,7 @@ def validate(
     prompts: str = "box",
     jitter: float = 0.1,
     clip: bool = True,
+    quality: str = "fast",
     limit: int | None = None,
     seed: int = 0,
 ) -> Validation:
@@ -67,6 +68,7 @@ def validate(
             inside.
         jitter: how far edges move, as a share of the box's side.
         clip: cut masks at their box. Points have none.
+        quality: "fast" or "best", as of `SamPredictor.predict_batch`.
         limit: use so many images at most.
         seed: of the jitter.
 
@@ -93,7 +95,7 @@ def validate(
                 except MobileSamError as error:
                     report.failed.append((f"{path}, annotation {annotation['id']}", str(error)))
             regions = [clip_region(prompt.box, clip, original_hw=original_hw) for _, _, prompt in cases]
-            found = predictor.predict_batch([prompt for _, _, prompt in cases], regions=regions)
+            found = predictor.predict_batch([prompt for _, _, prompt in cases], regions=regions, quality=quality)
         except MobileSamError as error:
             report.failed.append((str(path), str(error)))
             continue
@@ -107,6 +109,7 @@ def validate(
                     "iou": mask_iou(mask, true),
                     "boundary_iou": boundary_iou(mask, true),
                     "predicted_iou": crop.iou_prediction,
+                    "mask_quality": crop.mask_quality,
                 }
             )
             detections.append(_detection(annotation, mask, crop.iou_prediction))
