@@ -252,7 +252,7 @@ def _declared(dataset: fo.Dataset, label_field: str) -> set[str]:
 
 
 def expected_iou(columns: list[list[float | None]]) -> np.ndarray:
-    """Return the expected IoU of N masks by predicted IoU, stability score and quality; infinity if nothing is known."""
+    """Return the expected IoU of N masks by predicted IoU, stability score and quality; infinity where unknown."""
     *signals, quality = np.array(columns, dtype=np.float64)
     there = ~np.isnan(signals)
     product = np.where(there.any(axis=0), np.where(there, np.clip(signals, None, 1), 1).prod(axis=0), np.inf)

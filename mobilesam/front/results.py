@@ -1,7 +1,7 @@
 """What a prediction gives back: `Results` with `boxes` and `masks`, as an Ultralytics user knows them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 

@@ -146,7 +146,7 @@ class _Test:
         return self.p_value(*(count / self.design_effect(size) for count in self.counts(size))) <= self.risk
 
     def could_pass(self, size: int) -> bool:
-        """Whether a set is large enough to pass if none is wrong: no answer in it has a say, so tests may start here."""
+        """Whether a set is large enough to pass if none is wrong: no answer in it has a say, so tests may start."""
         n, _, rest = (count / self.design_effect(size) for count in self.counts(size))
         return self.p_value(n, 0, rest) <= self.risk
 

@@ -79,7 +79,9 @@ def test_masks_that_are_all_right_are_all_accepted():
     quality, images = np.linspace(0, 1, 1000), np.arange(1000)
     true = np.where(np.arange(1000) % 4 == 0, 0.95, np.nan)
     found = accept(quality, true, images, drawn=True)
-    assert found.accepted == 750 and found.wrong_above == 0 and found.design_effect == 1
+    assert found.accepted == 750
+    assert found.wrong_above == 0
+    assert found.design_effect == 1
     assert "750 of 750 unchecked masks accepted: at most 5% of them have an IoU below 0.8, 95% sure." in str(found)
 
 

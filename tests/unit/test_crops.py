@@ -15,7 +15,8 @@ def test_objects_near_each_other_share_a_crop_and_large_ones_have_none():
 def test_a_crop_is_square_inside_the_image_and_larger_than_its_object():
     [(crop, _)] = plan_crops([np.array([630.0, 470, 640, 480])], (480, 640))
     x0, y0, x1, y1 = crop
-    assert (x1, y1) == (640, 480) and x1 - x0 == y1 - y0 == 80
+    assert (x1, y1) == (640, 480)
+    assert x1 - x0 == y1 - y0 == 80
 
 
 def test_there_are_few_crops_however_many_objects_there_are():
