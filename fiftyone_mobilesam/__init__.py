@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from fiftyone_mobilesam.labels import detections_of as to_detections
     from fiftyone_mobilesam.models import load_model
     from fiftyone_mobilesam.quality.accept import accept, sample_to_check
+    from fiftyone_mobilesam.quality.calibrate import calibrate
     from fiftyone_mobilesam.quality.evaluate import evaluate
     from mobilesam import __version__
 
 __all__ = [
     "__version__",
     "accept",
+    "calibrate",
     "evaluate",
     "export_masks",
     "label",
@@ -36,6 +38,7 @@ __all__ = [
 _HOMES = {
     "__version__": ("mobilesam._version", "__version__"),
     "accept": ("fiftyone_mobilesam.quality.accept", "accept"),
+    "calibrate": ("fiftyone_mobilesam.quality.calibrate", "calibrate"),
     "evaluate": ("fiftyone_mobilesam.quality.evaluate", "evaluate"),
     "export_masks": ("fiftyone_mobilesam.export.run", "export_masks"),
     "label": ("fiftyone_mobilesam.jobs.dataset", "label"),

@@ -19,7 +19,8 @@ LISTS = ("detections", "keypoints", "polylines")
 # What no mask depends on: what runs write into a label, and what people decide about it.
 WRITTEN_BY_RUNS = ("mask", "mask_path", "prompt_id", "predicted_iou", "stability_score", "mask_quality", "pixels_moved")
 WRITTEN_BY_RUNS += ("failure", *JOURNAL)
-MEASURED = ("true_iou", "true_boundary_iou")  # against a person's mask
+AS_MADE = "mask_quality_as_made"  # before `fom.calibrate`
+MEASURED = ("true_iou", "true_boundary_iou", AS_MADE)  # what is known of a mask from a person's
 NOT_OF_A_PROMPT = (*WRITTEN_BY_RUNS, *MEASURED, "review", "retried", "run", "prompt_box")
 OUTDATED = "outdated:"
 TO_CHECK = "to check"  # tag of the masks that `sample_to_check` drew

@@ -6,7 +6,7 @@ import numpy as np
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam.fields import labels_path
-from fiftyone_mobilesam.keep import TO_CHECK
+from fiftyone_mobilesam.keep import AS_MADE, TO_CHECK
 from fiftyone_mobilesam.quality.evaluate import Evaluation, evaluate
 from mobilesam import FieldError
 from mobilesam.quality.acceptance import Acceptance
@@ -106,25 +106,25 @@ def checked_ious(evaluation: Evaluation) -> dict[str, float]:
 def quality_table(samples: SampleCollection, label_field: str) -> dict[str, list[Any]]:
     """Return columns of all masks of a field whose quality is known: id, sample_id, label, tags and signals."""
     path = labels_path(samples, label_field)
-    names = ["id", "tags", "mask_quality", "predicted_iou", "stability_score", "label", "review", "retried"]
+    names = ["id", "tags", "mask_quality", "predicted_iou", "stability_score", "label", "review", "retried", AS_MADE]
     declared = {name for name in names if samples.get_field(f"{path}.{name}") is not None}
     if "mask_quality" not in declared:
         raise FieldError(
             f"label_field must have masks with mask_quality, got {label_field!r} without. Make the masks again: "
             "versions before 0.3 did not write it."
         )
-    columns = samples.values([f"{path}.{name}" for name in names if name in declared] + ["id"])
-    sample_ids = columns.pop()
+    present = [name for name in names if name in declared]
+    sample_ids, *columns = samples.values(["id", *(f"{path}.{name}" for name in present)])
     rows: dict[str, list[Any]] = {name: [] for name in ("sample_id", *names)}
-    for i, sample_id in enumerate(sample_ids):
-        labels = {name: column[i] for name, column in zip([n for n in names if n in declared], columns, strict=True)}
-        if not isinstance(labels["id"], list):  # a field of one label
-            labels = {name: [value] for name, value in labels.items() if labels["id"] is not None}
-        for k, quality in enumerate(labels.get("mask_quality") or ()):
+    for sample_id, *values in zip(sample_ids, *columns, strict=True):
+        if not isinstance(values[0], list):  # a field of one label, or an image without any
+            values = [[] if values[0] is None else [value] for value in values]
+        of_image = dict(zip(present, values, strict=True))
+        for k, quality in enumerate(of_image["mask_quality"]):
             if quality is not None:
                 rows["sample_id"].append(sample_id)
                 for name in names:
-                    rows[name].append(labels[name][k] if labels.get(name) else None)
+                    rows[name].append(of_image[name][k] if name in of_image else None)
     rows["tags"] = [tags or [] for tags in rows["tags"]]
     if not rows["id"]:
         raise FieldError(f"label_field must have masks whose quality is known, got {label_field!r} with none.")

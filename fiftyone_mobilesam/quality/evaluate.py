@@ -12,13 +12,13 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.export.masks import ExportedImage, ExportedMask, check_masks, class_of, exported_images
 from fiftyone_mobilesam.fields import labels_path
-from fiftyone_mobilesam.keep import MEASURED
 from mobilesam import FieldError
 from mobilesam.quality.comparison import Comparison
 from mobilesam.quality.metrics import boundary_iou, mask_iou, size_of
 
 # Masks without a prompt in common are of one object if they overlap by so much: a bad mask still has its object.
 LEAST_OVERLAP = 0.1
+WRITTEN = {"true_iou": "iou", "true_boundary_iou": "boundary_iou"}  # on the labels, from a row of the comparison
 
 
 @dataclass
@@ -178,9 +178,14 @@ def _write(samples: SampleCollection, label_field: str, rows: list[dict[str, Any
     """Write what was measured on the masks, and nothing on those that were not compared this time."""
     labels = labels_path(samples, label_field)
     nothing = dict.fromkeys(samples.values(f"{labels}.id", unwind=True))
-    for name, column in zip(MEASURED, ("iou", "boundary_iou"), strict=True):
+    for name, column in WRITTEN.items():
         path = f"{labels}.{name}"
-        host.own_dataset(samples).add_sample_field(path, fo.FloatField)
-        if host.is_frames_view(samples):
-            host.root_dataset(samples).add_frame_field(path, fo.FloatField)
+        declare(samples, path, fo.FloatField)
         samples.set_label_values(path, nothing | {row["label_id"]: row[column] for row in rows})
+
+
+def declare(samples: SampleCollection, path: str, kind: type[fo.Field]) -> None:
+    """Declare an attribute of labels, so that the App can sort and filter by it."""
+    host.own_dataset(samples).add_sample_field(path, kind)
+    if host.is_frames_view(samples):
+        host.root_dataset(samples).add_frame_field(path, kind)

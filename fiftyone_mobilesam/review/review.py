@@ -20,7 +20,7 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.fields import FRAMES, label_fields, labels_path
-from fiftyone_mobilesam.keep import TO_CHECK
+from fiftyone_mobilesam.keep import MEASURED, TO_CHECK
 from fiftyone_mobilesam.review.records import Change, Counts, MaskRef, MaskUnderReview
 from mobilesam import ConflictError, FieldError
 
@@ -147,7 +147,8 @@ class Review:
 
         The label is undecided again.
         """
-        after = {name: label.to_dict().get(name) for name in REPLACED}
+        measured = [name for name in MEASURED if name in mask.document]  # of the old mask
+        after = {name: label.to_dict().get(name) for name in (*REPLACED, *measured)}
         after["retried"] = True  # what was there before was not good enough
         after["review"], after["tags"] = None, [tag for tag in mask.document.get("tags") or [] if tag not in DECISIONS]
         return self._change(mask, "retried", after)
