@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fiftyone_mobilesam.quality.accept import accept, sample_to_check
     from fiftyone_mobilesam.quality.calibrate import calibrate
     from fiftyone_mobilesam.quality.evaluate import evaluate
+    from fiftyone_mobilesam.quality.page import write_report
     from mobilesam import __version__
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "load_model",
     "sample_to_check",
     "to_detections",
+    "write_report",
 ]
 
 # Public name -> the module and the name it has there.
@@ -45,6 +47,7 @@ _HOMES = {
     "label_coco": ("fiftyone_mobilesam.jobs.coco", "label_coco"),
     "load_model": ("fiftyone_mobilesam.models", "load_model"),
     "sample_to_check": ("fiftyone_mobilesam.quality.accept", "sample_to_check"),
+    "write_report": ("fiftyone_mobilesam.quality.page", "write_report"),
     "to_detections": ("fiftyone_mobilesam.labels", "detections_of"),
 }
 

@@ -145,6 +145,16 @@ def export(args: argparse.Namespace) -> int:
     return OK if report.ok else SOME_FAILED
 
 
+def report(args: argparse.Namespace) -> int:
+    """Write a page about the masks of a field: HTML with all pictures in it."""
+    with _fiftyone() as fo:
+        from fiftyone_mobilesam import write_report
+
+        path = write_report(_samples(fo, args), args.label_field or "masks", args.out)
+    print(path)
+    return OK
+
+
 def _report(args: argparse.Namespace, run: Callable[[], Any]) -> int:
     """Run a job and write its report."""
     from mobilesam.errors import JobError
@@ -266,6 +276,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--label-field", metavar="FIELD", help="where the masks are; default: masks")
     add("--format", choices=("coco", "coco-polygons", "yolo"), default="coco")
     add("--out", metavar="PATH", required=True, help="file for COCO, folder for YOLO")
+    add("--view", metavar="NAME", help="a saved view of the dataset")
+    add("--group-slice", metavar="NAME", action="append", help="of a dataset of groups")
+
+    add = command(report).add_argument
+    add("--dataset", metavar="NAME", required=True)
+    add("--label-field", metavar="FIELD", help="where the masks are; default: masks")
+    add("--out", metavar="FILE", required=True, help="the HTML file to write")
     add("--view", metavar="NAME", help="a saved view of the dataset")
     add("--group-slice", metavar="NAME", action="append", help="of a dataset of groups")
 

@@ -23,7 +23,8 @@ AS_MADE = "mask_quality_as_made"  # before `fom.calibrate`
 MEASURED = ("true_iou", "true_boundary_iou", AS_MADE)  # what is known of a mask from a person's
 NOT_OF_A_PROMPT = (*WRITTEN_BY_RUNS, *MEASURED, "review", "retried", "run", "prompt_box")
 OUTDATED = "outdated:"
-TO_CHECK = "to check"  # tag of the masks that `sample_to_check` drew
+# Tags: of the masks that `sample_to_check` drew, and of those that `accept` accepted unseen.
+TO_CHECK, ACCEPTED = "to check", "auto accepted"
 
 # The labels of prompt fields as the database holds them, by name of the field.
 Prompts = dict[str, dict | None]

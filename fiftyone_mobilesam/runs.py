@@ -132,6 +132,13 @@ def list_runs(dataset: fo.Dataset) -> list[str]:
     return [info.key for info in sorted(kept, key=lambda info: info.timestamp, reverse=True)]
 
 
+def settings_of(dataset: fo.Dataset, label_field: str) -> dict[str, Any]:
+    """Return what the latest run that filled a field was called with, less what has no value; {} if none is known."""
+    configs = (dataset.get_run_info(key).config for key in list_runs(dataset))
+    filled = next((config for config in configs if label_field_of(config) == label_field), None)
+    return {} if filled is None else {name: value for name, value in call_of(filled).items() if value is not None}
+
+
 def state_of(config: Any) -> str:
     """Return the state of a run."""
     return getattr(config, "state", None) or getattr(config, "counts", {}).get("state", UNDONE)

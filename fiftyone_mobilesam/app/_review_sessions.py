@@ -17,6 +17,7 @@ class Session:
     queue: list[MaskRef]
     view: list[dict[str, Any]]  # its stages, by which a change of it is noticed
     changes: list[Change] = field(default_factory=list)
+    decided: int = 0  # in this order
 
 
 _sessions: dict[tuple[str, str], Session] = {}  # by dataset and panel, the one that began last at the end

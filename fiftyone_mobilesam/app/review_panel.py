@@ -11,10 +11,14 @@ from fiftyone_mobilesam import host
 from fiftyone_mobilesam.app import _review_layout as layout
 from fiftyone_mobilesam.app import _review_sessions as sessions
 from fiftyone_mobilesam.app._review_sessions import UNDO_STEPS, Session
+from fiftyone_mobilesam.keep import TO_CHECK
+from fiftyone_mobilesam.quality.accept import promise
 from fiftyone_mobilesam.review import SHOW, Review, reviewable_fields
 from fiftyone_mobilesam.review.records import Change, MaskRef, MaskUnderReview
 from fiftyone_mobilesam.review.retry import retry
 from mobilesam import ConflictError, FieldError, MobileSamError
+
+DECISIONS_A_PROMISE = 25
 
 
 def _event(method: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPanel", Any], None]:
@@ -127,7 +131,16 @@ class ReviewPanel(foo.Panel):
         """Change the mask on display by a method of `Review` and go on."""
         review, mask = self._current(ctx)
         self._done(ctx, change(review, mask, *arguments))
+        if _show(ctx) == TO_CHECK:
+            self._promise(ctx)
         self._go(ctx, review, 1)
+
+    def _promise(self, ctx: Any) -> None:
+        """Say now and then what could be accepted by the decisions about masks that were drawn at random."""
+        session = self._session(ctx)
+        session.decided += 1
+        if session.decided % DECISIONS_A_PROMISE == 0:
+            ctx.panel.state.set("promise", promise(ctx.view, ctx.panel.state.field))
 
     def _retry(self, ctx: Any, how: str) -> None:
         """Predict the mask again and show it; the decision is still to be made."""
@@ -149,7 +162,7 @@ class ReviewPanel(foo.Panel):
         """Show the next mask that is still there, and on the way forward still as the filter wants it."""
         queue, at = self._session(ctx).queue, _at(ctx)
         index = queue.index(at) if at in queue else -1
-        undecided_only = step > 0 and _show(ctx) == "undecided"
+        undecided_only = step > 0 and _show(ctx) in ("undecided", TO_CHECK)
         while 0 <= (index := index + step) < len(queue):
             try:
                 mask = review.load(queue[index])
@@ -213,6 +226,8 @@ class ReviewPanel(foo.Panel):
             position = queue.index(at) if at in queue else None
             layout.add_mask(panel, review.load(at), counts, position=position, total=len(queue))
         layout.add_buttons(panel, self, has_mask=at is not None)
+        if ctx.panel.state.promise and _show(ctx) == TO_CHECK:
+            panel.view("promise", types.Notice(label=ctx.panel.state.promise))
         if ctx.panel.state.message:
             panel.view("message", types.Notice(label=ctx.panel.state.message))
         panel.md(layout.KEYS, name="keys")

@@ -6,13 +6,12 @@ import numpy as np
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam.fields import labels_path
-from fiftyone_mobilesam.keep import AS_MADE, TO_CHECK
+from fiftyone_mobilesam.keep import ACCEPTED, AS_MADE, TO_CHECK
 from fiftyone_mobilesam.quality.evaluate import Evaluation, evaluate
-from mobilesam import FieldError
+from mobilesam import FieldError, NotEnoughTruthError
 from mobilesam.quality.acceptance import Acceptance
 from mobilesam.quality.acceptance import accept as accept_above
 
-ACCEPTED = "auto accepted"  # tag
 RIGHT, WRONG = "accepted", "rejected"  # decisions of a review
 
 
@@ -101,6 +100,16 @@ def checked_ious(evaluation: Evaluation) -> dict[str, float]:
     linked = any(row["by_prompt"] for row in evaluation.rows)
     rows = [row for row in evaluation.rows if row["ground_truth_id"] is not None or not linked]
     return {row["label_id"]: row["iou"] for row in rows}
+
+
+def promise(samples: SampleCollection, label_field: str) -> str:
+    """Say what `accept` would promise by the decisions until now, or what keeps it from it. Nothing is tagged."""
+    table = quality_table(samples, label_field)
+    quality = np.array(table["mask_quality"], dtype=float)
+    try:
+        return str(accept_above(quality, _decided(table), table["sample_id"], drawn=True))
+    except NotEnoughTruthError as error:
+        return str(error)
 
 
 def quality_table(samples: SampleCollection, label_field: str) -> dict[str, list[Any]]:

@@ -7,7 +7,9 @@ import pytest
 from fiftyone.operators.executor import ExecutionContext, Executor
 from scenes import LEFT, RIGHT, detections, ellipse_box
 
+import fiftyone_mobilesam as fom
 from fiftyone_mobilesam import models
+from fiftyone_mobilesam.app import review_panel
 from fiftyone_mobilesam.app.review_panel import ReviewPanel
 
 BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
@@ -37,7 +39,7 @@ def dataset(model, make_dataset):
     dataset.apply_model(model, label_field="masks", prompt_field="boxes", progress=False)
     ids = [label_id for labels in dataset.values("masks.detections.id") for label_id in labels]
     scores = dict(zip(ids, (0.9, 0.2, 0.8, 0.1), strict=True))
-    dataset.set_label_values("masks.detections.predicted_iou", scores)
+    dataset.set_label_values("masks.detections.mask_quality", scores)
     return dataset
 
 
@@ -118,3 +120,13 @@ def test_labels_cannot_write_markdown(dataset):
     label_id.do("on_load")
     dataset.set_label_values("masks.detections.label", {label_id.state["at"][2]: "![x](http://there/x.png)"})
     assert "![x](http" not in label_id.do("skip") + label_id.do("back")
+
+
+def test_decisions_about_drawn_masks_say_what_could_be_accepted(dataset, monkeypatch):
+    monkeypatch.setattr(review_panel, "DECISIONS_A_PROMISE", 2)
+    fom.sample_to_check(dataset, "masks", 2)
+    window = Window(dataset)
+    window.do("on_load")
+    assert "**1 of 2**" in window.do("choose_show", value="to check")
+    assert "checked masks at least" not in window.do("accept")
+    assert "must rest on 59 checked masks at least, drawn at random, got 2 of 4" in window.do("accept")

@@ -128,3 +128,29 @@ def test_calibration_takes_a_constant_error_away_and_keeps_what_was_there(masks)
 def test_calibration_wants_50_masks(masks):
     with pytest.raises(NotEnoughTruthError, match="at least 50"):
         fom.calibrate(masks[:3], "masks", "truth")
+
+
+def test_the_report_is_one_page_with_the_worst_masks_in_it(masks, tmp_path, monkeypatch):
+    sample = masks.first()
+    sample["masks"].detections[0].label = "<b>&"
+    sample["masks"].detections[1]["failure"] = "outside of the image"
+    sample.save()
+    masks.add_dynamic_sample_fields()
+    fom.sample_to_check(masks, "masks", 7)
+    page = fom.write_report(masks, "masks", tmp_path / "report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "<b>200</b>masks" in page
+    assert "<b>7</b>to check" in page
+    assert "outside of the image (1)" in page
+    assert "&lt;b&gt;&amp;" in page
+    assert page.count("<img ") == 5  # one of the class of one mask, four of the other
+    assert "src='http" not in page
+
+
+def test_the_report_says_which_picture_is_missing(masks, tmp_path):
+    for sample in masks:
+        sample.filepath = str(tmp_path / "gone" / f"{sample.id}.png")
+        sample.save()
+    page = fom.write_report(masks, "masks", tmp_path / "report.html").read_text()
+    assert "<img " not in page
+    assert "does not exist" in page or "No such file" in page

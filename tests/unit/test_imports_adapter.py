@@ -40,10 +40,10 @@ ALLOWED = {
     "remote_zoo": {"fields", "load_model", "zoo"},
     "cluster": set(),
     "export": {"engine", "fields", "host", "options", "polygon_loss", "prompts"},
-    "quality": {"export", "fields", "host", "keep"},
+    "quality": {"export", "fields", "host", "keep", "prompts", "review", "runs"},
     "review": {"engine", "fields", "host", "keep", "labels", "models", "options", "prompts", "zoo"},
-    "app": {"engine", "fields", "host", "keep", "models", "options", "prompts", "review", "runs", "undo"},
-    "cli": {"export_masks", "jobs", "label_coco", "runs", "sinks"},
+    "app": {"engine", "fields", "host", "keep", "models", "options", "prompts", "quality", "review", "runs", "undo"},
+    "cli": {"export_masks", "jobs", "label_coco", "runs", "sinks", "write_report"},
     "_plugin_entry": {"app"},
     "__init__": {"export", "jobs", "labels", "models", "quality"},
 }
