@@ -1,0 +1,111 @@
+"""Masks of `quality="fast"` and `"best"` beside true ones, on folders of COCO data, and what they cost.
+
+    python benchmarks/quality.py ../shared/data/dsb2018_nuclei ../shared/data/neu_seg --limit 50 --json out.json
+
+A folder holds `instances.json` and `images/`. "exclusive" are the masks of true boxes without overlap. Seconds are
+those of one pass over the images, with reading them and comparing the masks.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mobilesam import SamPredictor, load_model
+from mobilesam.geometry import clip_region
+from mobilesam.geometry.overlap import exclusive
+from mobilesam.images import read_image
+from mobilesam.prompts import Prompt
+from mobilesam.quality.metrics import correlation, mask_iou, ranks, share_of_gain
+from mobilesam.quality.validation import _load, _with_objects, validate
+
+ROWS = (("box", 0), ("jitter", 0.05), ("jitter", 0.1), ("point", 0))
+
+
+def compare(predictor: SamPredictor, folder: Path, limit: int | None) -> dict:
+    """Return the figures of a folder."""
+    images = folder / "images" if (folder / "images").is_dir() else folder
+    found = {}
+    for prompts, jitter in ROWS:
+        for quality in ("fast", "best"):
+            start = time.perf_counter()
+            run = validate(
+                predictor,
+                folder / "instances.json",
+                images,
+                prompts=prompts,
+                jitter=jitter,
+                quality=quality,
+                limit=limit,
+            )
+            told = np.array([np.nan if r["mask_quality"] is None else r["mask_quality"] for r in run.rows])
+            true = np.array([r["iou"] for r in run.rows])
+            figures = {size: run.mean(size=size) for size in ("small", "medium", "large")}
+            figures = {
+                "objects": len(true),
+                "mean_iou": run.mean(),
+                "boundary_iou": run.mean("boundary_iou"),
+                **figures,
+            }
+            known = not np.isnan(told).any()
+            figures["share_of_gain"] = share_of_gain(told, true) if known else None
+            figures["spearman"] = _ranked(told, true) if known else None
+            figures["mean_quality"] = float(told.mean()) if known else None
+            figures["seconds"] = time.perf_counter() - start
+            found[f"{prompts} {jitter:.0%}, {quality}" if jitter else f"{prompts}, {quality}"] = figures
+            print(f"{folder.name:16s} {prompts:7s}{jitter:4.0%} {quality:5s}", _line(figures), flush=True)
+    found["exclusive, fast"] = _exclusive(predictor, folder, images, limit)
+    print(f"{folder.name:16s} exclusive", found["exclusive, fast"], flush=True)
+    return found
+
+
+def _exclusive(predictor: SamPredictor, folder: Path, images: Path, limit: int | None) -> dict:
+    """Compare masks that may overlap with masks that do not."""
+    truth, before, after = _load(folder / "instances.json"), [], []
+    for entry, annotations in _with_objects(truth, limit):
+        pixels = read_image(images / entry["file_name"])
+        hw = pixels.shape[:2]
+        cases = [(a, truth.annToMask(a).astype(bool)) for a in annotations if min(a["bbox"][2:]) > 0]
+        cases = [(a, true) for a, true in cases if true.shape == hw and true.any()]
+        corners = [np.array(a["bbox"], dtype=float) for a, _ in cases]
+        prompts = [Prompt(box=np.r_[xywh[:2], xywh[:2] + xywh[2:]]) for xywh in corners]
+        predictor.set_image(pixels)
+        regions = [clip_region(prompt.box, True, original_hw=hw) for prompt in prompts]
+        crops = [crop for [crop] in predictor.predict_batch(prompts, regions=regions, return_logits=True)]
+        for crop, alone, (_, true) in zip(crops, exclusive(crops, hw), cases, strict=True):
+            before.append(mask_iou(crop.full(hw), true))
+            after.append(mask_iou(alone.full(hw), true))
+    return {
+        "mean_iou": float(np.mean(after)),
+        "keep": float(np.mean(before)),
+        "emptied": int((np.array(after) == 0).sum()),
+    }
+
+
+def _ranked(told: np.ndarray, true: np.ndarray) -> float | None:
+
+    return correlation(ranks(told), ranks(true))
+
+
+def _line(figures: dict) -> str:
+    return " ".join(f"{name} {value:.4f}" for name, value in figures.items() if value is not None)
+
+
+def main() -> None:
+    """Compare, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--limit", type=int, help="images a folder")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    predictor = SamPredictor(load_model(), fast=True, precision=args.precision)
+    found = {folder.name: compare(predictor, folder, args.limit) for folder in args.folders}
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
