@@ -334,6 +334,7 @@ def main():
     if args.limit:
         return
     (ROOT / "benchmarks" / "results" / "heads.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (ROOT / "tests" / "data").mkdir(exist_ok=True)
     with open(ROOT / "tests" / "data" / "quality.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "object", "mask_quality", "iou"])
