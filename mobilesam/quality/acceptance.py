@@ -2,7 +2,8 @@
 
 Masks are ordered by their quality. Larger and larger sets of the best are tested, each with an exact test, and the
 first that fails ends it: so the choice of the set does not weaken the promise (fixed-sequence testing; Angelopoulos et
-al., Learn then Test, 2021). Masks of one image tend to be wrong together. Where whole images were checked, counts are
+al., Learn then Test, 2021). A small set fails by chance, a large one because it is bad, so there are several places to
+start, which share the risk. Masks of one image tend to be wrong together. Where whole images were checked, counts are
 divided by the design effect of that, as in surveys (Korn and Graubard, 1998).
 """
 
@@ -16,6 +17,9 @@ from mobilesam.errors import NotEnoughTruthError
 from mobilesam.packages import require
 
 STEPS = 50  # sizes of sets that are tested
+# Tests start at the sets with so many times the checks that are enough if none is wrong. Of 200 checked photographs of
+# 400, (0.7, 10%, 95%) accepts 18% of the others; from the smallest set alone 7%.
+STARTS = (1.5, 4.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -93,14 +97,10 @@ def accept(
     checked = ~np.isnan(wrong)
     correlation = 0.0 if drawn else correlation_in_images(wrong[checked], images[checked])
     test = _Test(wrong, checked, images, correlation, max_wrong, 1 - confidence)
-    sizes = [size for size in _sizes(quality) if test.could_pass(size)]
-    passed = 0
-    for size in sizes:
-        if not test.passes(size):
-            break
-        passed = size
+    sizes, starts = test.plan(_sizes(quality))
+    passed = max((test.last_passed(sizes[start:]) for start in starts), default=0)
     if not passed:
-        _refuse(int(checked.sum()), test, len(quality), sizes, max_wrong, confidence)
+        _refuse(int(checked.sum()), test, len(quality), [sizes[start] for start in starts], max_wrong, confidence)
     n, k, unchecked = test.counts(passed)
     more = test.more_checks([size for size in sizes if size > passed], unchecked)
     return Acceptance(
@@ -145,10 +145,26 @@ class _Test:
     def passes(self, size: int) -> bool:
         return self.p_value(*(count / self.design_effect(size) for count in self.counts(size))) <= self.risk
 
-    def could_pass(self, size: int) -> bool:
-        """Whether a set is large enough to pass if none is wrong: no answer in it has a say, so tests may start."""
-        n, _, rest = (count / self.design_effect(size) for count in self.counts(size))
-        return self.p_value(n, 0, rest) <= self.risk
+    def plan(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return the sizes of sets with checks enough, and where among them to start; shares the risk among the starts.
+
+        Goes by how many are checked, not by what was found.
+        """
+        told = np.array([self.counts(size)[0] / self.design_effect(size) for size in sizes])
+        needed = math.log(self.risk) / math.log(1 - self.max_wrong)
+        starts = sorted({int(np.argmax(told >= times * needed)) for times in STARTS if (told >= times * needed).any()})
+        starts = starts or [int(np.argmax(told >= needed))] if (told >= needed).any() else []
+        self.risk /= max(1, len(starts))
+        return list(sizes), starts
+
+    def last_passed(self, sizes: Sequence[int]) -> int:
+        """Test sets until one fails, and return the size of the last that passed; 0 for none."""
+        passed = 0
+        for size in sizes:
+            if not self.passes(size):
+                break
+            passed = size
+        return passed
 
     def more_checks(self, sizes: Sequence[int], accepted: int) -> tuple[int, int]:
         """Return how many more checks would accept how many more, if as many of them are wrong as until now."""

@@ -48,8 +48,6 @@ def broken(masks, checks, *, by_image, min_iou, max_wrong, confidence, splits=SP
     ("checks", "by_image", "min_iou", "max_wrong", "confidence"),
     [
         (400, False, 0.7, 0.10, 0.95),
-        (800, False, 0.8, 0.05, 0.90),
-        (120, True, 0.7, 0.10, 0.95),
         (200, True, 0.7, 0.10, 0.95),
         (200, True, 0.8, 0.05, 0.90),
     ],
