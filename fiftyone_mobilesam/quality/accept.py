@@ -13,6 +13,8 @@ from mobilesam.quality.acceptance import Acceptance
 from mobilesam.quality.acceptance import accept as accept_above
 
 RIGHT, WRONG = "accepted", "rejected"  # decisions of a review
+COLUMNS = ("id", "tags", "mask_quality", "predicted_iou", "stability_score", "label", "review", "retried", "failure")
+COLUMNS += (AS_MADE,)
 
 
 def sample_to_check(samples: SampleCollection, label_field: str, count: int, *, seed: int = 0) -> SampleCollection:
@@ -113,27 +115,28 @@ def promise(samples: SampleCollection, label_field: str) -> str:
 
 
 def quality_table(samples: SampleCollection, label_field: str) -> dict[str, list[Any]]:
-    """Return columns of all masks of a field whose quality is known: id, sample_id, label, tags and signals."""
+    """Return `COLUMNS` and `sample_id` of all masks of a field whose quality is known; records without a mask are none.
+
+    Raises:
+        FieldError: there is no such mask.
+    """
     path = labels_path(samples, label_field)
-    names = ["id", "tags", "mask_quality", "predicted_iou", "stability_score", "label", "review", "retried", AS_MADE]
-    declared = {name for name in names if samples.get_field(f"{path}.{name}") is not None}
-    if "mask_quality" not in declared:
+    present = [name for name in COLUMNS if samples.get_field(f"{path}.{name}") is not None]
+    if "mask_quality" not in present:
         raise FieldError(
             f"label_field must have masks with mask_quality, got {label_field!r} without. Make the masks again: "
-            "versions before 0.3 did not write it."
+            "earlier versions did not write it."
         )
-    present = [name for name in names if name in declared]
     sample_ids, *columns = samples.values(["id", *(f"{path}.{name}" for name in present)])
-    rows: dict[str, list[Any]] = {name: [] for name in ("sample_id", *names)}
+    rows: dict[str, list[Any]] = {name: [] for name in ("sample_id", *COLUMNS)}
     for sample_id, *values in zip(sample_ids, *columns, strict=True):
         if not isinstance(values[0], list):  # a field of one label, or an image without any
             values = [[] if values[0] is None else [value] for value in values]
-        of_image = dict(zip(present, values, strict=True))
-        for k, quality in enumerate(of_image["mask_quality"]):
-            if quality is not None:
+        for label in (dict(zip(present, row, strict=True)) for row in zip(*values, strict=True)):
+            if label["mask_quality"] is not None and label.get("failure") is None:
                 rows["sample_id"].append(sample_id)
-                for name in names:
-                    rows[name].append(of_image[name][k] if name in of_image else None)
+                for name in COLUMNS:
+                    rows[name].append(label.get(name))
     rows["tags"] = [tags or [] for tags in rows["tags"]]
     if not rows["id"]:
         raise FieldError(f"label_field must have masks whose quality is known, got {label_field!r} with none.")

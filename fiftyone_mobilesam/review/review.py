@@ -74,7 +74,7 @@ class Review:
         that is not known it is told from the masks where it is, at the same place in the order of `predicted_iou *
         stability_score`; if it is known nowhere, that product is taken. Near duplicates of one fault, of one class and
         within 0.02, stand together; masks about which nothing is known come last. No image, mask or sample is loaded:
-        100,000 labels take about half a second.
+        100,000 labels take about half a second. Masks drawn to be checked come in random order.
 
         Args:
             show: which ones, one of `SHOW`.
@@ -95,6 +95,8 @@ class Review:
         expected = expected_iou([columns[name] for name in (*SIGNALS, "mask_quality")])
         _, classes = np.unique([str(label) for label in columns["label"]], return_inverse=True)
         order = np.lexsort((expected, classes, np.floor(expected / FAULT), ~failed))
+        if show == TO_CHECK:  # worst first, the decisions until now would not be those of a random draw
+            order = np.random.default_rng(0).permutation(len(refs))
         return [MaskRef(*refs[i]) for i in order[wanted[order]]]
 
     def counts(self) -> Counts:

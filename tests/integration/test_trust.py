@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import fiftyone_mobilesam as fom
+from fiftyone_mobilesam.review import Review
 from mobilesam import FieldError, NotEnoughTruthError
 
 SIDE = 40
@@ -100,6 +101,24 @@ def test_true_masks_of_whole_images_accept_others_and_a_second_call_replaces_the
     assert len(accepted(masks)) == first
 
 
+def test_a_record_without_a_mask_is_neither_drawn_nor_accepted(masks):
+    failed = masks.values("masks.detections.id", unwind=True)[::2]
+    masks.set_label_values("masks.detections.failure", dict.fromkeys(failed, "lost"))
+    masks.set_label_values("masks.detections.mask_quality", dict.fromkeys(failed, 1.0))
+    masks.add_dynamic_sample_fields()  # as a run does
+    drawn = fom.sample_to_check(masks, "masks", 200).values("masks.detections.id", unwind=True)
+    assert len(drawn) == 100
+    assert not set(drawn) & set(failed)
+
+
+def test_drawn_masks_are_decided_in_random_order(masks):
+    fom.sample_to_check(masks, "masks", 100)
+    shown = [ref.label_id for ref in Review(masks, "masks").worst_first("to check")]
+    worst = [ref.label_id for ref in Review(masks, "masks").worst_first("all") if ref.label_id in set(shown)]
+    assert len(shown) == 100
+    assert len(set(shown[:25]) & set(worst[:25])) < 20
+
+
 def test_too_few_decisions_are_refused_with_what_to_do(masks):
     check(fom.sample_to_check(masks, "masks", 10), right)
     with pytest.raises(NotEnoughTruthError, match="sample_to_check"):
@@ -139,10 +158,11 @@ def test_the_report_is_one_page_with_the_worst_masks_in_it(masks, tmp_path, monk
     fom.sample_to_check(masks, "masks", 7)
     page = fom.write_report(masks, "masks", tmp_path / "report.html").read_text()
     assert page.startswith("<!doctype html>")
-    assert "<b>200</b>masks" in page
+    assert "<b>199</b>masks" in page
     assert "<b>7</b>to check" in page
     assert "outside of the image (1)" in page
     assert "&lt;b&gt;&amp;" in page
+    assert "<b>1</b>without a mask" in page
     assert page.count("<img ") == 5  # one of the class of one mask, four of the other
     assert "src='http" not in page
 
