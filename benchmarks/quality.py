@@ -17,9 +17,8 @@ from mobilesam import SamPredictor, load_model
 from mobilesam.geometry import clip_region
 from mobilesam.geometry.overlap import exclusive
 from mobilesam.images import read_image
-from mobilesam.prompts import Prompt
 from mobilesam.quality.metrics import correlation, mask_iou, ranks, share_of_gain
-from mobilesam.quality.validation import _load, _with_objects, validate
+from mobilesam.quality.validation import load_truth, usable_cases, validate, with_objects
 
 ROWS = (("box", 0), ("jitter", 0.05), ("jitter", 0.1), ("point", 0))
 
@@ -63,18 +62,16 @@ def compare(predictor: SamPredictor, folder: Path, limit: int | None) -> dict:
 
 def _exclusive(predictor: SamPredictor, folder: Path, images: Path, limit: int | None) -> dict:
     """Compare masks that may overlap with masks that do not."""
-    truth, before, after = _load(folder / "instances.json"), [], []
-    for entry, annotations in _with_objects(truth, limit):
+    truth, before, after = load_truth(folder / "instances.json"), [], []
+    for entry, annotations in with_objects(truth, limit):
         pixels = read_image(images / entry["file_name"])
         hw = pixels.shape[:2]
-        cases = [(a, truth.annToMask(a).astype(bool)) for a in annotations if min(a["bbox"][2:]) > 0]
-        cases = [(a, true) for a, true in cases if true.shape == hw and true.any()]
-        corners = [np.array(a["bbox"], dtype=float) for a, _ in cases]
-        prompts = [Prompt(box=np.r_[xywh[:2], xywh[:2] + xywh[2:]]) for xywh in corners]
+        cases = usable_cases(truth, annotations, hw)
+        prompts = [prompt for _, _, prompt in cases]
         predictor.set_image(pixels)
         regions = [clip_region(prompt.box, True, original_hw=hw) for prompt in prompts]
         crops = [crop for [crop] in predictor.predict_batch(prompts, regions=regions, return_logits=True)]
-        for crop, alone, (_, true) in zip(crops, exclusive(crops, hw), cases, strict=True):
+        for crop, alone, (_, true, _) in zip(crops, exclusive(crops, hw), cases, strict=True):
             before.append(mask_iou(crop.full(hw), true))
             after.append(mask_iou(alone.full(hw), true))
     return {

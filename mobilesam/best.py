@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mobilesam.answers import ALL_ANSWERS, SINGLE_ANSWER, Decoded
+from mobilesam.answers import ALL_ANSWERS, CANDIDATES, SINGLE_ANSWER, Decoded
 from mobilesam.geometry import ImageEmbedding, MaskCrop, Region
 from mobilesam.geometry.crops import plan_crops
 from mobilesam.geometry.masks import WHOLE_TILE, tile_for
@@ -26,27 +26,8 @@ from mobilesam.prompts import Prompt, chunks
 Cut = Callable[..., MaskCrop]  # `crop_mask`, with the options of the call
 
 
-@torch.no_grad()
-def predict_best(
-    predictor: SamPredictor,
-    prompts: Sequence[Prompt],
-    image: ImageEmbedding,
-    regions: Sequence[Region],
-    cut: Cut,
-    return_low_res_logits: bool,
-) -> list[list[MaskCrop]]:
-    """Predict the best mask of each prompt. Arguments are those of `predict_batch`, `cut` makes masks of logits."""
-    call = _Call(predictor, prompts, image, regions, cut, return_low_res_logits)
-    with_box = [i for i, prompt in enumerate(prompts) if prompt.box is not None and prompt.mask_input is None]
-    call.from_boxes(with_box)
-    others = sorted(set(range(len(prompts))) - set(with_box))
-    call.from_others(others)
-    rated = call.rater.rated(call.masks)
-    return [[_best(crops)] for crops in rated]
-
-
-class _Call:
-    """One call: its arguments, and the masks that were made so far, one list a prompt."""
+class BestMasks:
+    """One call: arguments are those of `predict_batch`, `cut` makes masks of logits. Masks are made by `predict`."""
 
     def __init__(
         self,
@@ -61,7 +42,15 @@ class _Call:
         self.keeps_low_res = return_low_res_logits
         self.matrices = predictor._matrices(image)
         self.rater = predictor._rater(image, "best")
-        self.masks: list[list[MaskCrop]] = [[] for _ in prompts]
+        self.masks: list[list[MaskCrop]] = [[] for _ in prompts]  # made so far, of each prompt
+
+    @torch.no_grad()
+    def predict(self) -> list[list[MaskCrop]]:
+        """Return a list of one mask for each prompt."""
+        with_box = [i for i, prompt in enumerate(self.prompts) if prompt.box is not None and prompt.mask_input is None]
+        self.from_boxes(with_box)
+        self.from_others(sorted(set(range(len(self.prompts))) - set(with_box)))
+        return [[_best(crops)] for crops in self.rater.rated(self.masks)]
 
     def from_boxes(self, indices: Sequence[int]) -> None:
         """Make the masks of prompts with a box, those of small objects from two views."""
@@ -129,7 +118,8 @@ class _Call:
         for chunk, one_point in chunks(prompts, None, size=self.predictor._prompts_per_chunk):
             chunk = [indices[k] for k in chunk]
             has_mask = self.prompts[chunk[0]].mask_input is not None
-            answers = ALL_ANSWERS if knows_points and not has_mask else range(1, 4) if one_point else SINGLE_ANSWER
+            usual = CANDIDATES if one_point else SINGLE_ANSWER
+            answers = ALL_ANSWERS if knows_points and not has_mask else usual
             tiles = [WHOLE_TILE if self.keeps_low_res else tile_for(self.matrices, self.regions[i]) for i in chunk]
             decoded = decode([self.prompts[i] for i in chunk], tiles, answers)
             for row, i in enumerate(chunk):

@@ -200,9 +200,9 @@ class SamPredictor(BasePredictor):
         return Rater(self.heads, image.original_hw, quality)
 
     def _predict_best(self, *arguments: Any) -> list[list[MaskCrop]]:
-        from mobilesam.best import predict_best  # which uses predictors
+        from mobilesam.best import BestMasks  # which uses predictors
 
-        return predict_best(self, *arguments)
+        return BestMasks(self, *arguments).predict()
 
     def _embed(self, prompts: Sequence[Prompt], image: ImageEmbedding) -> tuple[Tensor, Tensor]:
         """Encode prompts of one structure."""

@@ -1,4 +1,4 @@
-"""Fit everything that ships beside MobileSAM's own weights, and measure it: one command, about 25 minutes on 2 cores.
+"""Fit everything that ships beside MobileSAM's own weights, and measure it: one command, 40 minutes on 2 busy cores.
 
     python scripts/fit_heads.py ../shared/data/coco_union
 
@@ -9,7 +9,6 @@ quality and the true IoU of each mask, which the tests of acceptance draw from.
 """
 
 import argparse
-import copy
 import csv
 import json
 import tempfile
@@ -20,214 +19,38 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fit_mask_head import SEED, fit_mask_head, windows
+from fit_quality_head import JITTER, columns_of, fit_quality_head, record, some_points
 from make_weights import sorted_header
 from safetensors.torch import save
-from torch.nn import functional as F
 
 from mobilesam import EmbeddingCache, Prompt, SamPredictor, load_model
-from mobilesam.answers import ALL_ANSWERS
-from mobilesam.geometry import clip_region
 from mobilesam.geometry.crops import plan_crops
-from mobilesam.geometry.masks import interior_point, tile_for
 from mobilesam.heads.files import KINDS, Heads, tensors_of, weights_of_tokens
-from mobilesam.heads.mask_head import MaskHead
-from mobilesam.heads.quality_head import SIGNALS, QualityHead
-from mobilesam.heads.rater import Rater, kind_of
+from mobilesam.heads.quality_head import SIGNALS
 from mobilesam.images import read_image
-from mobilesam.prompts import chunks
-from mobilesam.quality.metrics import calibration, jittered, mask_iou, share_of_gain, size_of
-from mobilesam.quality.validation import _load, _with_objects
+from mobilesam.quality.metrics import calibration, jittered, share_of_gain
+from mobilesam.quality.validation import load_truth, usable_cases, with_objects
 from mobilesam.weights import HEADS
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDS, SEED, JITTER = 5, 0, 0.1
-SAMPLES = 4000  # low-res pixels of a window that a step looks at
-
-
-class Recorder(Rater):
-    """Keeps what the quality heads are fitted on instead of rating."""
-
-    def __init__(self, heads, original_hw, quality):
-        super().__init__(heads, original_hw, quality)
-        self.rows = []
-
-    def add(self, key, prompt, crop, logits, region, *, tokens, **known):
-        """Note what a mask is told from, and the mask."""
-        self.heads = replace(self.heads, quality=dict.fromkeys(KINDS))
-        super().add(key, prompt, crop, logits, region, tokens=tokens, **known)
-        kind = kind_of(prompt, self.quality)
-        if kind:
-            _, tokens, signals = self._collected[kind].pop()
-            self.rows.append({"key": key, "kind": kind, "tokens": tokens.half(), "signals": signals, "crop": crop})
-
-    def rated(self, masks):
-        """Leave the masks as they are."""
-        return masks
-
-
-# ---- the mask head -----------------------------------------------------------------------------------------------
-
-
-def windows(predictor, image, prompts, truths):
-    """Return what each mask can be made of, and its truth: tokens, vectors, the upscaled image around its box."""
-    fast, found = predictor.backend._fast_decoder(), [None] * len(prompts)
-    side, matrices = fast.image_side(image.features), predictor._matrices(image)
-    for chunk, _ in chunks(prompts, False, size=8):
-        embeddings = predictor._embed([prompts[i] for i in chunk], image)
-        attended = fast.attend(side, embeddings[0], answers=ALL_ANSWERS)
-        for row, i in enumerate(chunk):
-            around = clip_region(prompts[i].box, 0.25, original_hw=image.original_hw)
-            r0, c0, r1, c1 = tile = tile_for(matrices, around)
-            [upscaled] = fast.upscale([attended.image_tokens[row]], torch.eye(32)[None], [tile])
-            share = predictor.transform.apply_mask(truths[i])[0, 4 * r0 : 4 * r1, 4 * c0 : 4 * c1] / 20 + 0.5
-            box = prompts[i].box * 256 / max(image.original_hw)
-            ys, xs = np.arange(4 * r0, 4 * r1) + 0.5, np.arange(4 * c0, 4 * c1) + 0.5
-            inside = np.outer((ys > box[1] - 0.5) & (ys < box[3] + 0.5), (xs > box[0] - 0.5) & (xs < box[2] + 0.5))
-            found[i] = {
-                "tokens": attended.tokens[row],
-                "vectors": attended.vectors[row],
-                "upscaled": upscaled.flatten(1).half(),
-                "truth": torch.from_numpy(share.astype(np.float16)).flatten(),
-                "weight": torch.from_numpy(np.where(inside, 1, 0.1).astype(np.float16)).flatten(),
-            }
-    return found
-
-
-def fit_mask_head(rows, *, epochs=8, batch=16, rate=4e-3, decay=0.1):
-    """Fit a mask head on windows: cross-entropy and dice, most of all inside the box; the mean of the last steps."""
-    torch.manual_seed(SEED)
-    head, generator = MaskHead(), torch.Generator().manual_seed(SEED)
-    mean, optimizer = copy.deepcopy(head), torch.optim.AdamW(head.parameters(), rate, weight_decay=decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, epochs * (len(rows) // batch), pct_start=0.1)
-    for _ in range(epochs):
-        order = torch.randperm(len(rows), generator=generator)
-        for start in range(0, len(rows) - batch + 1, batch):
-            some = [rows[i] for i in order[start : start + batch]]
-            made = zip(
-                *head(*(torch.stack([row[name] for row in some]) for name in ("tokens", "vectors"))), strict=True
-            )
-            loss = sum(mask_loss(row, *one, generator) for row, one in zip(some, made, strict=True)) / batch
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            with torch.no_grad():
-                for average, value in zip(mean.parameters(), head.parameters(), strict=True):
-                    average.lerp_(value, 0.01)
-    return mean.eval()
-
-
-def mask_loss(row, vector, bias, generator):
-    """Return the loss of one mask vector in its window."""
-    upscaled, truth, weight = (row[name] for name in ("upscaled", "truth", "weight"))
-    if len(truth) > SAMPLES:
-        some = torch.randint(len(truth), (SAMPLES,), generator=generator)
-        upscaled, truth, weight = upscaled[:, some], truth[some], weight[some]
-    truth, weight, logits = truth.float(), weight.float(), vector @ upscaled.float() + bias
-    share = logits.sigmoid()
-    entropy = F.binary_cross_entropy_with_logits(logits, truth, weight, reduction="sum") / weight.sum()
-    both = (share * truth * weight).sum()
-    return entropy + 1 - (2 * both + 1) / ((share * weight).sum() + (truth * weight).sum() + 1)
-
-
-# ---- the quality heads -------------------------------------------------------------------------------------------
-
-
-def record(predictor, image, cases, rng):
-    """Predict as users do, fast and best, and return the masks with what is known of them and their true IoUs."""
-    hw, rows, recorder = image.original_hw, [], None
-
-    def begin(_, quality):
-        nonlocal recorder
-        recorder = Recorder(predictor.heads, hw, quality)
-        return recorder
-
-    predictor._rater = begin
-    boxes = [annotation_box(annotation) for annotation, _ in cases]
-    moved = [jittered(box, JITTER, rng, hw) for box in boxes]
-    points = [some_points(true, rng) for _, true in cases]
-    calls = [
-        ("box", boxes, "fast", False),
-        ("jitter", moved, "fast", False),
-        ("candidates", boxes, "fast", True),
-        ("box", boxes, "best", False),
-        ("jitter", moved, "best", False),
-        ("points", None, "best", False),
-    ]
-    for name, given, quality, multimask in calls:
-        prompts = [Prompt(box=box) for box in given] if given else [Prompt(point_coords=some) for some in points]
-        regions = [clip_region(prompt.box, True, original_hw=hw) for prompt in prompts]
-        predictor.predict_batch(prompts, image=image, regions=regions, multimask_output=multimask, quality=quality)
-        for row in recorder.rows:
-            annotation, true = cases[row["key"][0]]
-            iou = mask_iou(row.pop("crop").full(hw), true)
-            size = size_of(annotation.get("area", true.sum()))
-            rows.append({**row, "prompts": name, "iou": iou, "size": size, "object": annotation["id"]})
-    return rows
-
-
-def fit_quality_head(rows, *, epochs=25, batch=128, rate=2e-3, decay=0.05, seed=SEED):
-    """Fit a quality head on masks whose true IoU is known."""
-    torch.manual_seed(seed)
-    head, columns = QualityHead(), columns_of(rows)
-    signals = columns[2]
-    head.mean.copy_(signals.mean(0))
-    head.scale.copy_(1 / (signals.std(0) + 1e-3))
-    true = torch.tensor([row["iou"] for row in rows], dtype=torch.float32)
-    optimizer = torch.optim.AdamW(head.parameters(), rate, weight_decay=decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, epochs * (len(rows) // batch))
-    for _ in range(epochs):
-        for some in torch.randperm(len(rows)).split(batch)[: len(rows) // batch]:
-            loss = F.smooth_l1_loss(head(*(column[some] for column in columns)), true[some], beta=0.1)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return head.eval()
-
-
-def columns_of(rows):
-    """Return what a quality head takes of rows."""
-    tokens = torch.stack([row["tokens"] for row in rows]).float()
-    return tokens[:, 0], tokens[:, 1], torch.tensor([row["signals"] for row in rows])
-
-
-def some_points(true, rng):
-    """Return 1 point on an object, the innermost or any, or 2 to 6."""
-    kind = rng.integers(3)
-    if kind == 0:
-        return [interior_point(true)]
-    ys, xs = np.nonzero(true)
-    chosen = rng.integers(len(xs), size=1 if kind == 1 else rng.integers(2, 7))
-    return np.stack([xs[chosen], ys[chosen]], axis=1) + 0.5
-
-
-def annotation_box(annotation):
-    """Return the box (4,) xyxy of an annotation."""
-    x, y, width, height = annotation["bbox"]
-    return np.array([x, y, x + width, y + height], dtype=float)
-
-
-# ---- all of it ---------------------------------------------------------------------------------------------------
+FOLDS = 5
 
 
 def images_of(folder, limit):
-    """Yield the index of an image, its pixels, and its annotations with their masks."""
-    truth = _load(folder / "instances.json")
-    for number, (entry, annotations) in enumerate(_with_objects(truth, limit)):
+    """Yield the index of an image, its pixels, and its annotations with their masks and boxes."""
+    truth = load_truth(folder / "instances.json")
+    for number, (entry, annotations) in enumerate(with_objects(truth, limit)):
         pixels = read_image(folder / "images" / entry["file_name"])
-        cases = [(a, truth.annToMask(a).astype(bool)) for a in annotations if min(a["bbox"][2:]) > 0]
-        cases = [(a, true) for a, true in cases if true.any() and true.shape == pixels.shape[:2]]
-        if cases:
+        if cases := usable_cases(truth, annotations, pixels.shape[:2]):
             yield number, pixels, cases
 
 
 def all_windows(predictor, pixels, cases, rng):
     """Return the windows of an image: true boxes, moved ones, some with a point, and those in crops."""
     [image] = predictor.encode_images([pixels])
-    hw, truths = image.original_hw, [true for _, true in cases]
-    boxes = [annotation_box(annotation) for annotation, _ in cases]
+    hw, truths = image.original_hw, [true for _, true, _ in cases]
+    boxes = [prompt.box for _, _, prompt in cases]
     moved = [Prompt(box=jittered(box, JITTER, rng, hw)) for box in boxes]
     moved = [
         replace(prompt, point_coords=some_points(true, rng)[:1]) if rng.random() < 0.2 else prompt

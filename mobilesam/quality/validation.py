@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from io import StringIO
 from itertools import islice
@@ -82,8 +82,8 @@ def validate(
         raise ValueError(f"prompts must be one of {', '.join(PROMPTS)}, got {prompts!r}.")
     report, detections, compared = Validation(prompts=prompts), [], []
     rng = np.random.default_rng(seed)
-    truth = _load(coco)
-    for record, objects in _with_objects(truth, limit):
+    truth = load_truth(coco)
+    for record, objects in with_objects(truth, limit):
         path = Path(images) / record["file_name"]
         try:
             image = read_image(path)
@@ -120,7 +120,8 @@ def validate(
     return report
 
 
-def _load(path: str | Path) -> Any:
+def load_truth(path: str | Path) -> Any:
+    """Read a COCO file as pycocotools does, or raise an `AnnotationError`."""
     truth = require("pycocotools.coco").COCO()  # given a file it prints to stdout
     try:
         truth.dataset = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -134,12 +135,22 @@ def _load(path: str | Path) -> Any:
     return truth
 
 
-def _with_objects(truth: Any, limit: int | None) -> Iterator[tuple[dict, list[dict]]]:
+def with_objects(truth: Any, limit: int | None) -> Iterator[tuple[dict, list[dict]]]:
+    """Yield the records of images with objects, and their annotations."""
     records = (
         (record, truth.loadAnns(truth.getAnnIds(record["id"], iscrowd=False)))
         for record in truth.loadImgs(truth.getImgIds())
     )
     return islice((pair for pair in records if pair[1]), limit)
+
+
+def usable_cases(truth: Any, annotations: list[dict], original_hw: tuple[int, int]) -> list[Case]:
+    """Return the annotations of an image that can be used, with their masks and their boxes as prompts."""
+    cases = []
+    for annotation in annotations:
+        with suppress(MobileSamError):
+            cases.append(_case(annotation, truth, original_hw, "box", 0.0, np.random.default_rng(0)))
+    return cases
 
 
 def _case(
