@@ -264,7 +264,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", action="append", help="cpu, cuda:0, ...; more than once for several")
     add("--weights", metavar="FILE", help="default: those in the package")
     add("--precision", choices=("fp32", "bf16", "auto"))
-    add("--quality", choices=("fast", "best"), help="best: better masks at up to three times the time")
+    add("--quality", choices=("fast", "best"), help="best: better masks at about 1 to 3 times the time")
     add("--overlap", choices=("keep", "exclusive"), help="exclusive: no pixel is in two masks of an image")
     add("--cache-dir", metavar="DIR", help="image embeddings, for a second run with other boxes")
     add("--max-pixels", type=int, metavar="N", help="larger images are failures")

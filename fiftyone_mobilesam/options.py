@@ -17,7 +17,7 @@ class MaskOptions:
             of its size on each side first; False keeps all of the mask. Prompts without a box are never clipped.
         multimask_output: take the best of three candidates by predicted IoU. Default: for single points only.
         min_region_area: holes and islands of fewer pixels are filled and removed. 0 leaves masks as they are.
-        quality: "fast", or "best" for better masks at up to three times the time.
+        quality: "fast", or "best" for better masks at about 1 to 3 times the time.
         overlap: "keep" leaves each mask as it is; "exclusive" gives pixels that several masks of an image claim to the
             one whose logit is highest, and counts those that a mask lost in `pixels_moved`.
     """

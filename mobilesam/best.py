@@ -1,4 +1,4 @@
-"""`quality="best"`: better masks for the same prompts, at up to three times the time.
+"""`quality="best"`: better masks for the same prompts, at about 1 to 3 times the time.
 
 - A prompt with a box gets the mask of the fitted `MaskHead`, made from all that the decoder's four answers know.
 - A small object is looked at a second time in a crop in which it is large. Crops are shared, see `plan_crops`. The mask

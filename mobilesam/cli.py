@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--one-object", action="store_true", help="all points are on one object")
     command.add_argument("--multimask", action="store_true", help="three candidates a prompt")
     command.add_argument(
-        "--quality", default="fast", choices=("fast", "best"), help="best takes up to three times as long"
+        "--quality", default="fast", choices=("fast", "best"), help="best takes about 1 to 3 times as long"
     )
     command = add("everything", predict, images, model)
     command.add_argument("--points-per-side", type=int, default=32, metavar="N", help="a grid of N x N points")

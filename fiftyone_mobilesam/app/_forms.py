@@ -29,7 +29,7 @@ PRECISIONS = {
 }
 QUALITIES = {
     "fast": "Fast",
-    "best": ("Best", "Small objects are looked at twice; up to three times the time"),
+    "best": ("Best", "Small objects are looked at twice; about 1 to 3 times the time"),
 }
 EXISTING = {
     "merge": "Keep labels of other prompts, replace those of the same prompts",

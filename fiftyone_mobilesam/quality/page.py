@@ -94,7 +94,8 @@ def _histogram(quality: np.ndarray) -> str:
         for i, (count, low) in enumerate(zip(counts, edges, strict=False))
     )
     marks = (
-        f"<text x={60 * BINS / 2 * mark:.0f} y=170 font-size=13>{mark}</text>" for mark in (0, 0.25, 0.5, 0.75, 0.97)
+        f"<text x={30 * BINS * mark:.0f} y=170 font-size=13 text-anchor={anchor}>{mark}</text>"
+        for mark, anchor in ((0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1, "end"))
     )
     return f"<svg viewBox='0 0 {30 * BINS} 175' width='100%'>{''.join(bars)}{''.join(marks)}</svg>"
 

@@ -114,7 +114,7 @@ class MobileSAM:
             labels: the same nesting as `points`: 1 foreground, 0 background. Default: all 1.
             masks: N mask prompts: (256, 256) low-res logits, or (H, W) bool of the original image.
             multimask_output: three masks a prompt instead of one.
-            quality: "fast", or "best" for better masks of prompts at up to three times the time.
+            quality: "fast", or "best" for better masks of prompts at about 1 to 3 times the time.
             overlap: "exclusive" gives pixels that several masks of an image claim to one of them; "keep" does not.
             conf: drop masks whose score is not above this. Default: drop nothing.
             device: move the model there first.
