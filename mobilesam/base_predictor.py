@@ -131,8 +131,8 @@ class BasePredictor:
                 which may name a part or a whole, and one elsewhere.
             best_only: keep the candidate with the highest IoU prediction.
             return_low_res_logits: keep the (256, 256) logits in each `MaskCrop`.
-            quality: "fast", or "best" for better masks at about 1 to 3 times the time, see `mobilesam/best.py`: one mask
-                a prompt, so without `multimask_output=True`.
+            quality: "fast", or "best" for better masks at about 1 to 3 times the time, see `mobilesam/best.py`: one
+                mask a prompt, so without `multimask_output=True`.
             return_logits: keep the logits of the mask's pixels in each `MaskCrop`.
 
         Returns:
