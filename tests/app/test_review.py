@@ -25,7 +25,7 @@ def masks(sam, photos, make_dataset):
         MobileSAMModel(SamPredictor(sam, fast=True)), label_field="masks", prompt_field="boxes", progress=False
     )
     worst = dataset.last().masks.detections[0].id
-    dataset.set_label_values("masks.detections.predicted_iou", {worst: 0.1})
+    dataset.set_label_values("masks.detections.mask_quality", {worst: 0.1})
     return dataset
 
 

@@ -88,8 +88,10 @@ def check_records_are_those_of_a_plain_run(coco, images, folder, *, images_per_s
     for a, b in zip(plain["annotations"], merged["annotations"], strict=True):
         if a["failure"] is not None and "missing.png" in a["failure"]:
             a["failure"] = b["failure"] = None
-        assert {**b, "predicted_iou": a["predicted_iou"], "stability_score": a["stability_score"]} == a
+        told = ("predicted_iou", "stability_score", "mask_quality")
+        assert {**b, **{name: a[name] for name in told}} == a
         assert b["predicted_iou"] == pytest.approx(a["predicted_iou"], abs=1e-5)
+        assert b["mask_quality"] == pytest.approx(a["mask_quality"], abs=1e-4)
         assert b["stability_score"] == pytest.approx(a["stability_score"], abs=1e-5)
     return report
 
