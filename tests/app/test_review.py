@@ -60,7 +60,7 @@ def test_a_person_reviews_masks_in_the_grid(page, masks):
     page.open(masks)
     page.click('//*[@data-cy="new-panel-btn"]')
     page.click('//*[@data-cy="new-panel-option-review_masks"]')
-    wait_for_texts(page, "1 of 4", "0 accepted, 0 rejected, 4 undecided", "the model is unsure (predicted IoU 0.10)")
+    wait_for_texts(page, "1 of 4", "0 accepted, 0 rejected, 4 undecided", "expected IoU 0.10")
     page.press_key("a", alt=True)  # the worst; nothing has the focus
     wait_for_texts(page, "2 of 4", "1 accepted, 0 rejected, 3 undecided")
     assert (stored(masks)["a"]["review"], stored(masks)["a"]["tags"]) == ("accepted", ["accepted"])
