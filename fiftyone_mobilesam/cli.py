@@ -30,7 +30,7 @@ The same `label` command again does only what is missing.
 """
 OF_DATASETS = ("prompt_field", "label_field", "view", "group_slice", "output_dir", "overwrite", "propagate")
 KEYWORDS = ("job", "workers", "device", "weights", "precision", "cache_dir", "max_pixels")
-KEYWORDS += ("quality", "overlap", "prompt_field", "label_field", "output_dir", "overwrite", "propagate")
+KEYWORDS += ("quality", "overlap", "refine", "prompt_field", "label_field", "output_dir", "overwrite", "propagate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -266,6 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--precision", choices=("fp32", "bf16", "auto"))
     add("--quality", choices=("fast", "best"), help="best: better masks at about 1 to 3 times the time")
     add("--overlap", choices=("keep", "exclusive"), help="exclusive: no pixel is in two masks of an image")
+    add("--refine", **flag, help="the masks and polygons that prompts have are made again, from their own pixels too")
     add("--cache-dir", metavar="DIR", help="image embeddings, for a second run with other boxes")
     add("--max-pixels", type=int, metavar="N", help="larger images are failures")
     add("--option", action="append", default=[], type=_option, metavar="NAME=VALUE", help="such as clip=False")

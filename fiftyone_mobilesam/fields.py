@@ -20,6 +20,10 @@ ACCEPTED = {
     "box_prompt_field": BOX_FIELD_LABELS,
     "point_prompt_field": POINT_FIELD_LABELS,
 }
+SEGMENTATION = (
+    "Make its regions labels first: fiftyone.utils.labels.segmentations_to_detections(dataset, {0!r}, 'regions'); then "
+    "prompt_field='regions' makes them again from their boxes, with refine=True from their own pixels too."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +90,8 @@ class Target:
             wrong = f"a field of labels, got {path!r}, which has none"
         elif kind not in accepted:
             wrong = f"a field of {', '.join(label.__name__ for label in accepted)}, got {path!r} of {kind.__name__}"
+            if kind is fo.Segmentation:
+                raise FieldError(f"{name} must be {wrong}. {SEGMENTATION.format(path)}")
         elif self.is_video and not path.startswith(FRAMES):
             wrong = f"a frame field, got {path!r} on a video dataset"
         if wrong is not None:

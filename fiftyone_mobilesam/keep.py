@@ -17,8 +17,9 @@ from bson import ObjectId
 JOURNAL = ("fingerprint", "failed_prompts", "made_from", "prompt_boxes")
 LISTS = ("detections", "keypoints", "polylines")
 # What no mask depends on: what runs write into a label, and what people decide about it.
-WRITTEN_BY_RUNS = ("mask", "mask_path", "prompt_id", "predicted_iou", "stability_score", "mask_quality", "pixels_moved")
-WRITTEN_BY_RUNS += ("failure", *JOURNAL)
+MASK = ("mask", "mask_path")
+WRITTEN_BY_RUNS = (*MASK, "prompt_id", "predicted_iou", "stability_score", "mask_quality", "pixels_moved")
+WRITTEN_BY_RUNS += ("outline_iou", "failure", *JOURNAL)
 AS_MADE = "mask_quality_as_made"  # before `fom.calibrate`
 MEASURED = ("true_iou", "true_boundary_iou", AS_MADE)  # what is known of a mask from a person's
 NOT_OF_A_PROMPT = (*WRITTEN_BY_RUNS, *MEASURED, "review", "retried", "run", "prompt_box")
@@ -48,11 +49,22 @@ class Stays:
 
 
 class Names(tuple):
-    """What labels of a job are made from but their prompts: the name of today, then what earlier versions wrote."""
+    """What labels of a job are made from but their prompts: the name of today, then what earlier versions wrote.
+
+    `masks` says whether the masks of the prompts count, which are refined then.
+    """
+
+    masks: bool
+
+    def __new__(cls, names: Iterable[str], *, masks: bool = False) -> "Names":
+        """Make it of texts."""
+        made = super().__new__(cls, names)
+        made.masks = masks
+        return made
 
     def fingerprints(self, prompts: Prompts) -> list[str]:
         """Return what names the labels of these prompts; the first is written, the others are accepted."""
-        return [f"{name}-{what}" for name in self for what in names_of(prompts)]
+        return [f"{name}-{what}" for name in self for what in names_of(prompts, masks=self.masks)]
 
     def next_fingerprints(self, before: Sequence[str], prompts: Prompts) -> list[str]:
         """Return the names of a document in a sequence, which depend on all that came before."""
@@ -69,7 +81,13 @@ class Names(tuple):
 
 
 def what_stays(
-    stored: dict | None, prompts: Prompts, *, same_settings: bool, hidden: Container[str] | None = (), in_place=False
+    stored: dict | None,
+    prompts: Prompts,
+    *,
+    same_settings: bool,
+    hidden: Container[str] | None = (),
+    in_place: bool = False,
+    masks: bool = False,
 ) -> Stays:
     """Decide what stays of what is there.
 
@@ -79,8 +97,9 @@ def what_stays(
         same_settings: whether the job that wrote it would make the same masks of the same prompts.
         hidden: ids of prompts that the view hides; None if labels of all prompts but `prompts` stay.
         in_place: the labels are the prompts.
+        masks: the masks of the prompts count, see `Names`.
     """
-    stored, now = stored or {}, prompt_names(prompts)
+    stored, now = stored or {}, prompt_names(prompts, masks=masks)
     before = stored.get("made_from") or {}
     own = _ids(prompts)
     usable = now if len(now) == len(_single_prompts(prompts)) else {}  # ids that are not unique name nothing
@@ -115,17 +134,17 @@ def _stays(label: dict, names: tuple[str, ...], before: dict[str, str], same_set
     return same_settings and was in names
 
 
-def prompt_names(prompts: Prompts) -> dict[str, tuple[str, ...]]:
+def prompt_names(prompts: Prompts, *, masks: bool = False) -> dict[str, tuple[str, ...]]:
     """Return by id what names each prompt's content: the name now, and what earlier versions called the same.
 
     Nothing of pairs of fields, or of fields of one label.
     """
-    return {str(label["_id"]): names_of(label) for label in _single_prompts(prompts)}
+    return {str(label["_id"]): names_of(label, masks=masks) for label in _single_prompts(prompts)}
 
 
-def made_from(prompts: Prompts) -> dict[str, str]:
+def made_from(prompts: Prompts, *, masks: bool = False) -> dict[str, str]:
     """Return by id what names each prompt's content."""
-    return {prompt_id: names[0] for prompt_id, names in prompt_names(prompts).items()}
+    return {prompt_id: names[0] for prompt_id, names in prompt_names(prompts, masks=masks).items()}
 
 
 def outdated(what: str) -> str:
@@ -166,11 +185,13 @@ def _ids(prompts: Prompts) -> set[str]:
     return {str(label["_id"]) for label in labels if "_id" in label}
 
 
-def names_of(value: Any) -> tuple[str, ...]:
-    """Return what names a prompt, or all of a document; it changes exactly if a mask could.
+def names_of(value: Any, *, masks: bool = False) -> tuple[str, ...]:
+    """Return what names a prompt, or all of a document; it changes exactly if a mask could. `masks`: see `Names`.
 
     If versions before 0.2, which knew no reviews or tags, called it something else, that comes second.
     """
+    if masks:
+        return (digest(_content(value, set(NOT_OF_A_PROMPT) - set(MASK))),)
     now, former = digest(_content(value, NOT_OF_A_PROMPT)), digest(_content(value, WRITTEN_BY_RUNS, tags=True))
     return (now,) if now == former else (now, former)
 

@@ -126,6 +126,8 @@ def fill(
     detection["mask_quality"] = crop.mask_quality if crop is not None else None
     if options.overlap == "exclusive":
         detection["pixels_moved"] = crop.pixels_moved if crop is not None else None
+    if options.refine:
+        detection["outline_iou"] = None if crop is None or answer.outline is None else crop.iou(answer.outline)
     if answer.failure is not None:
         if not detection.bounding_box:
             detection.bounding_box = _failed_box(source, answer, original_hw)

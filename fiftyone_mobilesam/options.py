@@ -20,6 +20,8 @@ class MaskOptions:
         quality: "fast", or "best" for better masks at about 1 to 3 times the time.
         overlap: "keep" leaves each mask as it is; "exclusive" gives pixels that several masks of an image claim to the
             one whose logit is highest, and counts those that a mask lost in `pixels_moved`.
+        refine: the masks and polygons that prompts have are prompts too: each is made again from its box and its own
+            pixels, and may leave its box by 15% of its size. `outline_iou` tells how like the new one it is.
     """
 
     clip: bool | float = True
@@ -27,11 +29,13 @@ class MaskOptions:
     min_region_area: int = 0
     quality: str = "fast"
     overlap: str = "keep"
+    refine: bool = False
 
     def __post_init__(self) -> None:
         check_choice("multimask_output", self.multimask_output, (None, True, False))
         check_choice("quality", self.quality, QUALITIES)
         check_choice("overlap", self.overlap, ("keep", "exclusive"))
+        check_choice("refine", self.refine, (False, True))
         check_quality(self.quality, self.multimask_output)
         if not isinstance(self.clip, (bool, int, float)) or not self.clip >= 0:
             raise ValueError(f"clip must be True, False or a fraction such as 0.05, got {self.clip!r}.")
@@ -93,6 +97,10 @@ class Options(MaskOptions):
         check_choice("on_error", self.on_error, ("skip", "raise"))
         if self.box == "prompt" and self.clip is not True:
             raise ValueError(f'box="prompt" must go with clip=True, got clip={self.clip!r}. Use box="mask".')
+        if self.refine and self.in_place:
+            raise ValueError("refine=True must go into another field, got in_place=True, which loses the masks before.")
+        if self.refine and self.box == "prompt":
+            raise ValueError('box="prompt" must go without refine=True: a refined mask may leave its box.')
         if self.merge and self.in_place:
             raise ValueError("merge=True must go without in_place=True, which keeps all labels anyway. Leave one out.")
         if self.prompt_field and (self.box_prompt_field or self.point_prompt_field):
@@ -109,7 +117,7 @@ class Options(MaskOptions):
     @property
     def box_is_prompt(self) -> bool:
         """Whether the output's bounding box is the prompt's. A mask that leaves its box never has it."""
-        return self.clip is True and box_is_prompt(self.box, filled=self.in_place)
+        return self.clip is True and not self.refine and box_is_prompt(self.box, filled=self.in_place)
 
 
 def box_is_prompt(box: str | None, *, filled: bool) -> bool:

@@ -9,8 +9,11 @@ import numpy as np
 
 from fiftyone_mobilesam.engine.ask import ask
 from fiftyone_mobilesam.engine.item import Answer, PlainPrompt
+from fiftyone_mobilesam.engine.outline import Outline
 from fiftyone_mobilesam.options import Options
 from mobilesam import PromptError
+from mobilesam.errors import reason_of
+from mobilesam.geometry import rle
 
 BOX_LABELS = (fo.Detection, fo.Polyline)
 LIST_LABELS = {fo.Detections: "detections", fo.Keypoints: "keypoints", fo.Polylines: "polylines"}
@@ -87,6 +90,8 @@ def _plain(box_label: fo.Label | None, point_label: fo.Label | None, options: Op
     try:
         if box_label is not None:
             plain["box"] = _box(box_label)
+            if options.refine and (outline := _outline(box_label)) is not None:
+                plain["outline"] = outline
         if point_label is not None:
             plain |= _points(point_label, options)
             if box_label is None and 1 not in plain["labels"]:
@@ -117,6 +122,23 @@ def _box(label: fo.Label) -> list[float]:
     clipped = box.clip(0, 1)
     usable = np.isfinite(box).all() and (clipped[2:] > clipped[:2]).all()
     return (clipped if usable else box).tolist()
+
+
+def _outline(label: fo.Label) -> Outline | None:
+    """Return the mask of a Detection or the polygons of a Polyline; None for a plain box or an open line."""
+    if isinstance(label, fo.Polyline):
+        is_open = not (label.closed or label.filled)
+        return None if is_open else {"polygons": [list(map(list, shape)) for shape in label.points]}
+    try:
+        mask = label.get_mask()
+    except Exception as error:
+        raise PromptError(f"The mask to refine must be readable, got {reason_of(error)}. Restore its file.") from error
+    if mask is None:
+        return None
+    if mask.ndim != 2:
+        raise PromptError(f"The mask to refine must be (H, W), got {mask.shape}. Draw it again, or delete it.")
+    x, y, width, height = label.bounding_box
+    return {"mask": rle.encode(mask > 0), "box": [x, y, x + width, y + height]}
 
 
 def _points(label: fo.Keypoint, options: Options) -> PlainPrompt:

@@ -69,7 +69,7 @@ def read(
     keywords: dict[str, Any] = {"label_field": label_field}
     if prompts == EVERYTHING:
         keywords["everything"] = {"points_per_side": params.get("points_per_side") or MEDIUM}
-        params = {name: value for name, value in params.items() if name not in ("quality", "exclusive")}
+        params = {name: value for name, value in params.items() if name not in ("quality", "exclusive", "refine")}
     else:
         points = params.get("point_prompt_field")
         keywords |= {"box_prompt_field": prompts, "point_prompt_field": points} if points else {"prompt_field": prompts}
@@ -88,6 +88,7 @@ def read_masks(params: dict[str, Any]) -> dict[str, Any]:
         "min_region_area": params.get("min_region_area") or 0,
         "quality": params.get("quality") or "fast",
         "overlap": "exclusive" if params.get("exclusive") else "keep",
+        "refine": bool(params.get("refine")),
         "device": None if device in (None, "auto") else device,
         "precision": params.get("precision") or "fp32",
         "batch_size": params.get("batch_size") or 1,
@@ -185,6 +186,12 @@ def add_masks(inputs: types.Object, params: dict, prompts: str) -> None:
             default=False,
             label="Masks do not overlap",
             description="A pixel that several masks of an image claim goes to the one that is surest of it",
+        )
+        inputs.bool(
+            "refine",
+            default=False,
+            label="Refine masks and polygons",
+            description="Where a label has a mask or a polygon, that is part of the prompt, not its box alone",
         )
     inputs.int("batch_size", default=1, min=1, max=64, label="Images at once", description="More than 1 pays on a GPU")
     choose(inputs, "device", DEVICES, default="auto", label="Device")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fiftyone_mobilesam.engine.item import Answer, PlainPrompt
+from fiftyone_mobilesam.engine.outline import draw
 from mobilesam import Prompt, PromptError
 from mobilesam.geometry import clip_box
 
@@ -16,7 +17,7 @@ NO_MASK = "The model found no pixel of an object for this prompt. Move or enlarg
 def ask(prompt: PlainPrompt, original_hw: tuple[int, int]) -> Answer:
     """Check a prompt against the image it is for: an answer with a prompt in pixels, or with a failure."""
     scale = np.array(original_hw[::-1] if prompt.get("relative") else (1, 1), dtype=np.float64)
-    box = clipped = points = labels = around = None
+    box = clipped = points = labels = around = outline = None
     if prompt.get("box") is not None:
         box = np.array(prompt["box"], dtype=np.float64) * np.tile(scale, 2)
         clipped = clip_box(box, original_hw=original_hw)
@@ -37,9 +38,12 @@ def ask(prompt: PlainPrompt, original_hw: tuple[int, int]) -> Answer:
             )
         given = Prompt(box=box, point_coords=points, point_labels=labels)
         given.check_inside(original_hw)
+        if "outline" in prompt:
+            outline = draw(prompt["outline"], scale, original_hw)
+            clipped = np.array(outline.region, dtype=np.float64)
     except PromptError as error:
         return Answer(around=around, failure=str(error))
-    return Answer(given if box is None else replace(given, box=clipped), around)
+    return Answer(given if box is None else replace(given, box=clipped), around, outline=outline)
 
 
 def _inside(prompt: PlainPrompt, scale: np.ndarray, original_hw: tuple[int, int]) -> tuple[Any, Any]:

@@ -7,9 +7,11 @@ import numpy as np
 
 from fiftyone_mobilesam.engine.report import Failure
 from mobilesam import MaskCrop, Prompt
+from mobilesam.geometry import Crop
 
 # {"box": xyxy}, {"points": [[x, y], ...], "labels": [1, ...]}, both, or {"failure": why there is no prompt}. In pixels
-# of the image, or in fractions of its sides with "relative": True.
+# of the image, or in fractions of its sides with "relative": True. To refine a mask it has an "outline" as well, see
+# `engine/outline.py`.
 PlainPrompt = dict[str, Any]
 
 
@@ -46,6 +48,7 @@ class Answer:
     around: np.ndarray | None = None  # (4,) float64 xyxy pixels around all that the prompt names, clipped to the image
     crop: MaskCrop | None = None  # the mask, which may be empty
     failure: str | None = None  # why there is no mask
+    outline: Crop | None = None  # the mask that is to be refined
 
 
 @dataclass(frozen=True, eq=False)

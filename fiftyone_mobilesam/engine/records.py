@@ -45,6 +45,8 @@ def record_of(answer: Answer, original_hw: tuple[int, int]) -> Record:
     scores["mask_quality"] = crop.mask_quality
     if crop.pixels_moved is not None:
         scores["pixels_moved"] = crop.pixels_moved
+    if answer.outline is not None:
+        scores["outline_iou"] = crop.iou(answer.outline)
     if answer.failure is not None:
         return {**scores, "failure": answer.failure}
     x0, y0, x1, y1 = crop.region

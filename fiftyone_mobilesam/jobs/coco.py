@@ -38,6 +38,7 @@ def label_coco(
     min_region_area: int = 0,
     quality: str = "fast",
     overlap: str = "keep",
+    refine: bool = False,
     segmentation: str = "rle",
     box: str | None = None,
     max_pixels: int | None = None,
@@ -47,6 +48,7 @@ def label_coco(
     verify: bool = True,
 ) -> Report:
     """Make a mask for each annotation of a COCO file, from its box, or without one from its visible keypoints.
+    With `refine=True` the mask that it has is made again.
 
     The output is the same file with `segmentation`, `area`, `predicted_iou`, `stability_score`, `mask_quality` and
     `failure` in every annotation. Where there is no mask, `failure` says why, and a segmentation that was there stays.
@@ -64,7 +66,7 @@ def label_coco(
         job: name of the journal. Default: that of the output. It can be removed when the output is there.
         weights, precision, cache_dir: see `load_model`.
         device: where to run, one or several. Default: a GPU if there is one.
-        clip, multimask_output, min_region_area, quality, overlap: see `fiftyone_mobilesam.options.MaskOptions`.
+        clip, multimask_output, min_region_area, quality, overlap, refine: see `fiftyone_mobilesam.options.MaskOptions`.
         segmentation: "rle" for uncompressed run lengths, or "polygon" for polygons along the edges of the pixels, with
             holes joined to their outlines by cuts without width; the report tells what that loses.
         box: "prompt" leaves `bbox` as it is, "mask" makes it tight around the mask. Default: "prompt", as wherever
@@ -93,7 +95,7 @@ def label_coco(
         check_count("max_pixels", max_pixels)
     if not images.is_dir():
         raise NotADirectoryError(f"images must be a folder, got {str(images)!r}. It holds what file_name names.")
-    options = MaskOptions(clip, multimask_output, min_region_area, quality, overlap)
+    options = MaskOptions(clip, multimask_output, min_region_area, quality, overlap, refine)
     check_out(out, annotations)
     devices = processes(device, workers)
     precision = resolved_precision(precision, devices)
@@ -101,7 +103,7 @@ def label_coco(
     settings = Settings(RecordForm(), options, call["weights"], precision, call["cache_dir"], max_pixels, verify)
     with CocoFile(annotations) as coco, Journal(out.parent / f"{job or out.name}.journal") as journal:
         report = coco_report(coco, out, call)
-        source, sink = CocoSource(coco, images, name), CocoSink(journal, report)
+        source, sink = CocoSource(coco, images, name, refine), CocoSink(journal, report)
         if journal.dropped:
             logger.warning("%s: %d broken lines, cut off by a kill, are done again", journal.path, journal.dropped)
         items = (sink.less_known(source.item(ordinal)) for ordinal in _to_do(source, journal, report))
@@ -110,6 +112,7 @@ def label_coco(
         bar = tqdm(total=report.total, initial=done, unit="image", disable=not progress)
         with keeping_books(report, save), bar:
             run(_counted(items, bar, report), sink, settings, devices, save)
+            box = "mask" if refine and box is None else box  # a refined mask may leave its box
             write_output(coco, report, sink.records(source), segmentation=segmentation, box=box)
     return report
 

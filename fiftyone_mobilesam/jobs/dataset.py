@@ -104,7 +104,7 @@ def label(
     precision = resolved_precision(precision, devices)
     others = {"drift": drift and asdict(drift), "on_disk": output_dir is not None or None}
     name = identity(name_of_weights(weights), precision, parsed, cached=cache_dir is not None, **others)
-    names = Names([name, former_name(parsed, call, drift)])
+    names = Names([name, former_name(parsed, call, drift)], masks=parsed.refine)
     form = DatasetForm(source.label_field, parsed, names, call["output_dir"], drift)
     settings = Settings(form, parsed, call["weights"], precision, call["cache_dir"], max_pixels)
     report = Report(job, label_field, total=len(source), call=call)

@@ -8,7 +8,7 @@ from fiftyone_mobilesam.engine.report import Report, keeping_books
 from fiftyone_mobilesam.sinks.coco import CocoSink, write_output
 from fiftyone_mobilesam.sinks.coco_books import check_out, coco_report, write_report
 from fiftyone_mobilesam.sinks.journal import Journal
-from fiftyone_mobilesam.sinks.shards import NOT_DONE, read_shards
+from fiftyone_mobilesam.sinks.shards import NOT_DONE, read_note, read_shards
 from fiftyone_mobilesam.sources.coco import CocoSource
 from fiftyone_mobilesam.sources.coco_file import CocoFile
 from fiftyone_mobilesam.sources.manifest import coco_row
@@ -37,8 +37,9 @@ def merge_coco(
         tempfile.TemporaryDirectory(dir=Path(out).parent) as folder,
         Journal(Path(folder) / "journal") as journal,
     ):
-        source, report = CocoSource(coco), coco_report(coco, out)
-        rows = ((ordinal, coco_row(coco, ordinal)) for ordinal in range(coco.images))
+        refine = bool(read_note(shards).get("refine"))
+        source, report = CocoSource(coco, refine=refine), coco_report(coco, out)
+        rows = ((ordinal, coco_row(coco, ordinal, refine=refine)) for ordinal in range(coco.images))
         wanted = {row["id"]: ordinal for ordinal, row in rows if row}
         answered: set[str] = set()
         for row in read_shards(shards):
@@ -50,5 +51,6 @@ def merge_coco(
                 journal.append(item.key, item.fingerprint, list(records))
         with keeping_books(report, partial(write_report, report)):
             record_of = CocoSink(journal, report).records(source, without=NOT_DONE.format("annotation"))
+            box = "mask" if refine and box is None else box
             write_output(coco, report, record_of, segmentation=segmentation, box=box)
     return report

@@ -57,7 +57,7 @@ def merge_into_dataset(
     source = DatasetSource(samples, label_field, parsed, wait=DATABASE_WAIT)
     if not (overwrite or parsed.in_place):
         source.check_owner()
-    form = DatasetForm(label_field, parsed, Names([identity_of(note, parsed)]))
+    form = DatasetForm(label_field, parsed, Names([identity_of(note, parsed)], masks=parsed.refine))
     report = Report("merge", label_field, total=len(source))
     sink = DatasetSink(source.documents, form, report, wait=DATABASE_WAIT)
     source.declare()

@@ -82,7 +82,7 @@ class CocoSink:
 
 
 # What an output annotation has of a record, besides the mask.
-SCORES = ("predicted_iou", "stability_score", "mask_quality", "pixels_moved", "failure")
+SCORES = ("predicted_iou", "stability_score", "mask_quality", "pixels_moved", "outline_iou", "failure")
 
 
 def write_output(

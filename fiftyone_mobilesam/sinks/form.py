@@ -111,11 +111,11 @@ class DatasetForm:
         pngs |= {Path(label["mask_path"]).name: None for label in kept_files if label.get("mask_path")}
         labels = label.to_dict()
         if isinstance(label, fo.Detections):
-            labels["detections"] = stays.written(labels["detections"], made_from(item.prompts))
+            labels["detections"] = stays.written(labels["detections"], made_from(item.prompts, masks=self.names.masks))
         # In place the prompts have changed now: their boxes may lie on whole pixels.
         prompts = {name: labels for name in item.prompts} if options.in_place else item.prompts
         labels["fingerprint"] = self._fingerprint(item, prompts)
-        labels["made_from"] = {} if item.fingerprint else stays.hidden | made_from(prompts)
+        labels["made_from"] = {} if item.fingerprint else stays.hidden | made_from(prompts, masks=self.names.masks)
         labels["failed_prompts"] = len(failures)
         if options.in_place:
             labels["prompt_boxes"] = _boxes(item.prompts) | item.boxes

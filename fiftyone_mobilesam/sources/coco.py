@@ -11,7 +11,11 @@ import numpy as np
 
 from fiftyone_mobilesam.engine.identity import digest
 from fiftyone_mobilesam.engine.item import Item, PlainPrompt
+from fiftyone_mobilesam.engine.outline import bounds
 from fiftyone_mobilesam.sources.coco_file import CocoFile
+from mobilesam.errors import reason_of
+from mobilesam.geometry import rle, tight_region
+from mobilesam.packages import require
 
 NO_SUCH_IMAGE = "image_id must be that of an image of the file, got another. Add the image's record, or correct it."
 VISIBLE = 2
@@ -34,6 +38,7 @@ class CocoSource:
     coco: CocoFile
     images: Path | None = None  # folder that its file names are relative to; None if files are looked for elsewhere
     identity: str = ""  # of what masks are made from but their prompts
+    refine: bool = False  # whether the masks of annotations are prompts too
 
     def item(self, ordinal: int) -> CocoItem:
         """Read what is asked of an image."""
@@ -41,7 +46,7 @@ class CocoSource:
         positions, name = self.coco.positions(ordinal), record.get("file_name")
         path, state, failure = (None, [], None) if self.images is None else find_image(self.images, name)
         annotations = list(map(self.coco.annotation, positions))
-        prompts, made_from = list(map(prompt_of, annotations)), [state, self.identity]
+        prompts, made_from = [prompt_of(a, refine=self.refine) for a in annotations], [state, self.identity]
         return CocoItem(
             key=digest([record.get("id"), name]),
             source_id=record.get("id"),
@@ -74,14 +79,40 @@ def find_image(images: Path, name: Any) -> tuple[Path | None, list, str | None]:
     return path, [found.st_size, found.st_mtime_ns], None
 
 
-def prompt_of(annotation: dict) -> PlainPrompt:
-    """Return what an annotation asks for: its box, or without one its visible keypoints (`v` of 2)."""
+def prompt_of(annotation: dict, *, refine: bool = False) -> PlainPrompt:
+    """Return what an annotation asks for: its box, or without one its visible keypoints (`v` of 2).
+
+    With `refine` its mask, if it has one, is part of the prompt.
+    """
     box, keypoints = annotation.get("bbox"), annotation.get("keypoints")
+    if refine and annotation.get("segmentation"):
+        try:
+            return _outline(annotation["segmentation"])
+        except Exception as error:
+            return {
+                "failure": "segmentation must be polygons [[x, y, x, y, ...], ...] or run lengths with size and counts "
+                f"to be refined ({reason_of(error)}). Correct it, or remove it."
+            }
     if box:
         return _box(box)
     if keypoints:
         return _points(keypoints)
     return {"failure": "An annotation must have a bbox or keypoints, got neither. Add one, or remove it."}
+
+
+def _outline(segmentation: Any) -> PlainPrompt:
+    if isinstance(segmentation, list):
+        polygons = [np.array(polygon, dtype=np.float64).reshape(-1, 2).tolist() for polygon in segmentation]
+        return {"box": bounds(polygons), "outline": {"polygons": polygons}}
+    if isinstance(segmentation["counts"], list):
+        mask = rle.decode(segmentation)
+    else:
+        mask = require("pycocotools.mask").decode(segmentation) > 0
+    height, width = mask.shape
+    box = list(map(float, tight_region(mask)))
+    if not box[2]:
+        raise ValueError("it has no pixel")
+    return {"box": box, "outline": {"mask": rle.encode(mask), "box": [0.0, 0.0, float(width), float(height)]}}
 
 
 def _box(box: Any) -> PlainPrompt:

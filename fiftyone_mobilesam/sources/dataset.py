@@ -163,9 +163,9 @@ class DatasetSource:
         if "fingerprint" not in journal or not item.prompts:
             return item
         same_settings = names.made(journal["fingerprint"])
-        before, now = journal.get("made_from") or {}, prompt_names(item.prompts)
+        before, now = journal.get("made_from") or {}, prompt_names(item.prompts, masks=names.masks)
         whole = self._stored([item.key], fields=item.prompts).get(item.key)  # with what the view hides
-        there = prompt_names({name: _value(whole, name) for name in item.prompts})
+        there = prompt_names({name: _value(whole, name) for name in item.prompts}, masks=names.masks)
         hidden = (before.keys() & there.keys()) - now.keys()
         shown = {name: what for name, what in before.items() if name not in hidden}
         same = shown.keys() == now.keys() and all(shown[name] in known for name, known in now.items())
@@ -173,8 +173,8 @@ class DatasetSource:
             return None
         labels = self._stored([item.key], ["detections"]).get(item.key)
         stored = journal | (_value(labels, self.label_field) or {})
-        in_place = self.options.in_place
-        stays = what_stays(stored, item.prompts, same_settings=same_settings, hidden=hidden, in_place=in_place)
+        how = {"in_place": self.options.in_place, "masks": names.masks}
+        stays = what_stays(stored, item.prompts, same_settings=same_settings, hidden=hidden, **how)
         # A box that was corrected since is the prompt now, and the one to go back to.
         known = hidden | {name for name, same in now.items() if before.get(name) in same}
         boxes = {name: box for name, box in (journal.get("prompt_boxes") or {}).items() if name in known}

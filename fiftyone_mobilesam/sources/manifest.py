@@ -36,7 +36,7 @@ def write_manifest(
         samples: of images, not of frames or patches.
         path: Parquet file to write.
         images_per_shard: images in a row group: what an actor does at a time, and loses if it is killed.
-        **options: the prompt fields and `point_confidence_thresh`, as keywords of `apply_model`.
+        **options: the prompt fields, `point_confidence_thresh` and `refine`, as keywords of `apply_model`.
 
     Returns:
         The number of images.
@@ -53,7 +53,12 @@ def write_manifest(
 
 
 def write_coco_manifest(
-    annotations: str | Path, images: str | Path, path: str | Path, *, images_per_shard: int = IMAGES_PER_SHARD
+    annotations: str | Path,
+    images: str | Path,
+    path: str | Path,
+    *,
+    images_per_shard: int = IMAGES_PER_SHARD,
+    refine: bool = False,
 ) -> int:
     """Write the images of a COCO file that have annotations, and their prompts.
 
@@ -62,6 +67,7 @@ def write_coco_manifest(
         images: folder or URL that its file names are relative to: anything that fsspec reads.
         path: Parquet file to write.
         images_per_shard: see `write_manifest`.
+        refine: write the masks of the annotations too, to be refined.
 
     Returns:
         The number of images.
@@ -71,7 +77,7 @@ def write_coco_manifest(
         MissingPackageError: pyarrow is not installed.
     """
     with CocoFile(annotations) as coco:
-        rows = (coco_row(coco, ordinal) for ordinal in range(coco.images))
+        rows = (coco_row(coco, ordinal, refine=refine) for ordinal in range(coco.images))
         rows = ({**row, "image": _join(str(images), row["image"])} for row in rows if row)
         return _write(path, rows, images_per_shard)
 
@@ -102,7 +108,7 @@ def row_of_prompts(sample_id: str, filepath: str, prompts: "list[LabelPrompt]") 
     return _row(sample_id, filepath, None, [prompt.label.id for prompt in prompts], list(map(_relative, prompts)))
 
 
-def coco_row(coco: CocoFile, ordinal: int) -> Row | None:
+def coco_row(coco: CocoFile, ordinal: int, *, refine: bool = False) -> Row | None:
     """Return the row of an image, its path as in the file; None without a path or annotations."""
     record, annotations = coco.image(ordinal), list(map(coco.annotation, coco.positions(ordinal)))
     name = record.get("file_name")
@@ -110,7 +116,7 @@ def coco_row(coco: CocoFile, ordinal: int) -> Row | None:
         return None
     size = [record.get("width"), record.get("height")]
     ids = [json.dumps(annotation.get("id")) for annotation in annotations]
-    return _row(json.dumps(record.get("id")), name, size, ids, list(map(prompt_of, annotations)))
+    return _row(json.dumps(record.get("id")), name, size, ids, [prompt_of(a, refine=refine) for a in annotations])
 
 
 def _relative(prompt: "LabelPrompt") -> PlainPrompt:

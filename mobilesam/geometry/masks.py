@@ -23,29 +23,16 @@ ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class MaskCrop:
-    """One mask, kept as its tight crop.
+class Crop:
+    """Pixels of an image, kept as a part of it.
 
     Attributes:
         region: `(x0, y0, x1, y1)` whole pixels of the original image, right and bottom exclusive; zeros if empty.
         mask: (y1 - y0, x1 - x0) bool.
-        iou_prediction: the model's own estimate of the IoU with the true mask. Can pass 1.
-        stability_score: see `stability_score`.
-        low_res_logits: (256, 256) float32, if they were asked for. `logits[None]` can be the next `mask_input`.
-        mask_quality: the IoU with a person's mask that is to be expected, see docs/accuracy.md; None where it is not
-            known.
-        logits: (y1 - y0, x1 - x0) float32 of the mask's pixels, if they were asked for.
-        pixels_moved: how many of its pixels other masks got, if masks were not to overlap.
     """
 
     region: Region
     mask: np.ndarray
-    iou_prediction: float
-    stability_score: float
-    low_res_logits: np.ndarray | None = None
-    mask_quality: float | None = None
-    logits: np.ndarray | None = None
-    pixels_moved: int | None = None
 
     @property
     def area(self) -> int:
@@ -58,6 +45,42 @@ class MaskCrop:
         x0, y0, x1, y1 = self.region
         mask[y0:y1, x0:x1] = self.mask
         return mask
+
+    def iou(self, other: Crop) -> float:
+        """Return the intersection over union with other pixels of the same image; 1 if both are none."""
+        low, high = np.maximum(self.region[:2], other.region[:2]), np.minimum(self.region[2:], other.region[2:])
+        shared = 0
+        if (low < high).all():
+            (x0, y0), (x1, y1) = low, high
+            mine, theirs = (
+                crop.mask[y0 - crop.region[1] : y1 - crop.region[1], x0 - crop.region[0] : x1 - crop.region[0]]
+                for crop in (self, other)
+            )
+            shared = int((mine & theirs).sum())
+        union = self.area + other.area - shared
+        return shared / union if union else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class MaskCrop(Crop):
+    """One mask of the model, kept as its tight crop.
+
+    Attributes:
+        iou_prediction: the model's own estimate of the IoU with the true mask. Can pass 1.
+        stability_score: see `stability_score`.
+        low_res_logits: (256, 256) float32, if they were asked for. `logits[None]` can be the next `mask_input`.
+        mask_quality: the IoU with a person's mask that is to be expected, see docs/accuracy.md; None where it is not
+            known.
+        logits: (y1 - y0, x1 - x0) float32 of the mask's pixels, if they were asked for.
+        pixels_moved: how many of its pixels other masks got, if masks were not to overlap.
+    """
+
+    iou_prediction: float
+    stability_score: float
+    low_res_logits: np.ndarray | None = None
+    mask_quality: float | None = None
+    logits: np.ndarray | None = None
+    pixels_moved: int | None = None
 
 
 def tile_for(matrices: Matrices, region: Region) -> Tile:
