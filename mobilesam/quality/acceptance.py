@@ -2,12 +2,14 @@
 
 Masks are ordered by their quality. Larger and larger sets of the best are tested, each with an exact test, and the
 first that fails ends it: so the choice of the set does not weaken the promise (fixed-sequence testing; Angelopoulos et
-al., Learn then Test, 2021). A small set fails by chance, a large one because it is bad, so there are several places to
-start, which share the risk. Masks of one image tend to be wrong together. Where whole images were checked, counts are
+al., Learn then Test, 2021). A small set fails by chance, a large one because it is bad, so there are two places to
+start, which share the risk; what the first did not lose until the second adds to that one's (the fallback procedure;
+Wiens, 2003). Masks of one image tend to be wrong together. Where whole images were checked, counts are
 divided by the design effect of that, as in surveys (Korn and Graubard, 1998).
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,9 +19,11 @@ from mobilesam.errors import NotEnoughTruthError
 from mobilesam.packages import require
 
 STEPS = 50  # sizes of sets that are tested
-# Tests start at the sets with so many times the checks that are enough if none is wrong. Of 200 checked photographs of
-# 400, (0.7, 10%, 95%) accepts 18% of the others; from the smallest set alone 7%.
-STARTS = (1.5, 4.0, 10.0)
+# Tests start at the sets with such a share of all checks, each with such a share of the risk, and `ENOUGH` times the
+# checks that are enough if none is wrong. Of 200 checked photographs of 400, (0.7, 10%, 95%) accepts 20% of the others;
+# from the first start alone 7%.
+STARTS = ((0.0, 0.2), (0.2, 0.8))
+ENOUGH = 1.5
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,9 @@ def accept(
     checked = ~np.isnan(wrong)
     correlation = 0.0 if drawn else correlation_in_images(wrong[checked], images[checked])
     test = _Test(wrong, checked, images, correlation, max_wrong, 1 - confidence)
-    sizes, starts = test.plan(_sizes(quality))
-    passed = max((test.last_passed(sizes[start:]) for start in starts), default=0)
+    sizes = _sizes(quality)
+    starts = test.starts(sizes)
+    passed = test.last_passed(sizes, starts)
     if not passed:
         _refuse(int(checked.sum()), test, len(quality), [sizes[start] for start in starts], max_wrong, confidence)
     n, k, unchecked = test.counts(passed)
@@ -142,28 +147,28 @@ class _Test:
         hypergeometric = require("scipy.stats", extra="fiftyone").hypergeom
         return float(hypergeometric.cdf(k, n + rest, min(broken, n + rest), n)) if rest and n > k else 1.0
 
-    def passes(self, size: int) -> bool:
-        return self.p_value(*(count / self.design_effect(size) for count in self.counts(size))) <= self.risk
+    def starts(self, sizes: Sequence[int]) -> dict[int, float]:
+        """Return at which of the sets tests start, and with which risk, by how many are checked, not by what was found.
 
-    def plan(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Return the sizes of sets with checks enough, and where among them to start; shares the risk among the starts.
-
-        Goes by how many are checked, not by what was found.
+        None where too few are.
         """
         told = np.array([self.counts(size)[0] / self.design_effect(size) for size in sizes])
-        needed = math.log(self.risk) / math.log(1 - self.max_wrong)
-        starts = sorted({int(np.argmax(told >= times * needed)) for times in STARTS if (told >= times * needed).any()})
-        starts = starts or [int(np.argmax(told >= needed))] if (told >= needed).any() else []
-        self.risk /= max(1, len(starts))
-        return list(sizes), starts
+        needed, starts = math.log(self.risk) / math.log(1 - self.max_wrong), defaultdict(float)
+        for share, part in STARTS:
+            enough = told >= max(ENOUGH * needed, share * told[-1])
+            if enough.any():
+                starts[int(np.argmax(enough))] += part * self.risk
+        return starts or ({int(np.argmax(told >= needed)): self.risk} if (told >= needed).any() else {})
 
-    def last_passed(self, sizes: Sequence[int]) -> int:
-        """Test sets until one fails, and return the size of the last that passed; 0 for none."""
-        passed = 0
-        for size in sizes:
-            if not self.passes(size):
-                break
-            passed = size
+    def last_passed(self, sizes: Sequence[int], starts: dict[int, float]) -> int:
+        """Test set after set from each start until one fails; return the size of the last that passed, 0 for none."""
+        passed, risk = 0, 0.0
+        for place, size in enumerate(sizes):
+            risk += starts.get(place, 0.0)
+            if risk and self.p_value(*(count / self.design_effect(size) for count in self.counts(size))) <= risk:
+                passed = size
+            else:
+                risk = 0.0
         return passed
 
     def more_checks(self, sizes: Sequence[int], accepted: int) -> tuple[int, int]:
