@@ -4,9 +4,11 @@ import re
 from typing import Any
 
 import fiftyone.operators.types as types
+import numpy as np
 
 from fiftyone_mobilesam.app._forms import choose
 from fiftyone_mobilesam.keep import TO_CHECK
+from fiftyone_mobilesam.review.order import error_removed
 from fiftyone_mobilesam.review.picture import as_data_uri, draw_mask
 from fiftyone_mobilesam.review.records import Counts, MaskUnderReview
 from fiftyone_mobilesam.review.retry import asked, read_pixels
@@ -29,6 +31,7 @@ DECIDE = (
     ("undo", "Undo", "u", "undo", None),
     ("delete", "Delete", "x", "delete", None),
     ("open_sample", "Open sample", "o", "open_in_new", None),
+    ("report", "Report page", "g", "summarize", None),
 )
 RETRY = (
     ("candidate", "Next candidate", "n", "refresh", None),
@@ -38,8 +41,9 @@ RETRY = (
 )
 KEYS = (
     "Keys, with Alt (Firefox Alt + Shift, Mac Control + Option): **A** accept, **R** reject, **S** skip, **B** back, "
-    "**U** undo, **X** delete, **O** open, **N** next candidate, **C** centre point, **P** + 10%, **T** not cut"
+    "**U** undo, **X** delete, **O** open, **G** report, **N** next candidate, **C** centre, **P** + 10%, **T** not cut"
 )
+NEXT, PLOTTED = 100, 50  # decisions that are spoken of; points of a line
 PAGE = types.GridView(orientation="vertical", gap=1.5, componentsProps={"grid": {"sx": {"p": 2}}})
 
 
@@ -99,10 +103,31 @@ def add_buttons(panel: types.Object, methods: Any, *, has_mask: bool) -> None:
                 label=label,
                 icon=icon,
                 on_click=getattr(methods, name),
-                disabled=not (has_mask or name in ("back", "undo")),
+                disabled=not (has_mask or name in ("back", "undo", "report")),
                 variant="contained" if colour else "outlined",
                 componentsProps={"button": props, "item": {"sx": {"width": "auto"}}},
             )
+
+
+def add_error_removed(panel: types.Object, losses: np.ndarray, *, learnt: bool) -> None:
+    """Show how much of the expected error the next decisions look at; `losses` (N,) are those of the masks ahead."""
+    share = error_removed(losses)
+    soon, total = min(NEXT, len(losses)), len(losses)
+    text = (
+        f"The next {soon:,} decisions look at **{share[soon]:.0%}** of the error that is expected in the {total:,} "
+        f"masks from here on; in random order they would look at {soon / total:.0%}."
+    )
+    if learnt:
+        text += " The order learns from your decisions, anew after every 25."
+    panel.md(text, name="error_removed")
+    shown = np.unique(np.linspace(0, total, min(total, PLOTTED) + 1).astype(int))
+    lines = [
+        {"x": shown.tolist(), "y": share[shown].tolist(), "name": "this order", "type": "scatter", "mode": "lines"},
+        {"x": [0, total], "y": [0, 1], "name": "random order", "type": "scatter", "mode": "lines"},
+    ]
+    axes = {"xaxis": {"title": {"text": "decisions"}}, "yaxis": {"title": {"text": "expected error looked at"}}}
+    frame = {"height": 220, "margin": {"l": 60, "r": 20, "t": 20, "b": 45}, **axes}
+    panel.plot("error_plot", data=lines, layout=frame)
 
 
 def _add_start_again(panel: types.Object, methods: Any) -> None:

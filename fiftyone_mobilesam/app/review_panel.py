@@ -1,7 +1,11 @@
 """The panel "Review masks": one mask after the other, worst first, and a button or a key for each decision."""
 
+import base64
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import fiftyone.operators as foo
@@ -13,12 +17,12 @@ from fiftyone_mobilesam.app import _review_sessions as sessions
 from fiftyone_mobilesam.app._review_sessions import UNDO_STEPS, Session
 from fiftyone_mobilesam.keep import TO_CHECK
 from fiftyone_mobilesam.quality.accept import promise
+from fiftyone_mobilesam.quality.page import write_report
 from fiftyone_mobilesam.review import SHOW, Review, reviewable_fields
+from fiftyone_mobilesam.review.order import LEAST_DECISIONS
 from fiftyone_mobilesam.review.records import Change, MaskRef, MaskUnderReview
 from fiftyone_mobilesam.review.retry import retry
 from mobilesam import ConflictError, FieldError, MobileSamError
-
-DECISIONS_A_PROMISE = 25
 
 
 def _event(method: Callable[["ReviewPanel", Any], Any]) -> Callable[["ReviewPanel", Any], None]:
@@ -111,6 +115,15 @@ class ReviewPanel(foo.Panel):
         """Open the sample of the mask."""
         ctx.ops.open_sample(id=self._current(ctx)[1].ref.sample_id)
 
+    @_event
+    def report(self, ctx: Any) -> None:
+        """Hand the report page of the field to the browser, which may be on another machine."""
+        field = ctx.panel.state.field
+        with tempfile.TemporaryDirectory() as folder:
+            page = write_report(ctx.view, field, Path(folder) / "report.html").read_bytes()
+        ctx.ops.browser_download(f"data:text/html;base64,{base64.b64encode(page).decode()}", f"{field}.html")
+        ctx.panel.state.set("message", f"The report page is in your browser's downloads: {field}.html.")
+
     # ---- steps -----------------------------------------------------------------------------------------------------
 
     def _start(self, ctx: Any) -> None:
@@ -121,9 +134,10 @@ class ReviewPanel(foo.Panel):
         if field is None:
             return
         review = self._review(ctx)
-        queue = review.worst_first(_show(ctx))
+        queue = review.queue(_show(ctx))
         if ctx.current_sample:
-            queue.sort(key=lambda ref: ref.sample_id != ctx.current_sample)
+            first = sorted(range(len(queue.refs)), key=lambda i: queue.refs[i].sample_id != ctx.current_sample)
+            queue = replace(queue, refs=[queue.refs[i] for i in first], losses=queue.losses[first])
         sessions.begin(ctx, queue)
         self._go(ctx, review, 1)
 
@@ -131,16 +145,19 @@ class ReviewPanel(foo.Panel):
         """Change the mask on display by a method of `Review` and go on."""
         review, mask = self._current(ctx)
         self._done(ctx, change(review, mask, *arguments))
-        if _show(ctx) == TO_CHECK:
-            self._promise(ctx)
+        self._learn(ctx, review, mask.ref)
         self._go(ctx, review, 1)
 
-    def _promise(self, ctx: Any) -> None:
-        """Say now and then what could be accepted by the decisions about masks that were drawn at random."""
+    def _learn(self, ctx: Any, review: Review, at: MaskRef) -> None:
+        """Now and then put what is left in a new order, or say what could be accepted where masks were drawn."""
         session = self._session(ctx)
         session.decided += 1
-        if session.decided % DECISIONS_A_PROMISE == 0:
+        if session.decided % LEAST_DECISIONS:
+            return
+        if _show(ctx) == TO_CHECK:
             ctx.panel.state.set("promise", promise(ctx.view, ctx.panel.state.field))
+        elif not ctx.current_sample:
+            session.learn(review.queue(_show(ctx)), at)
 
     def _retry(self, ctx: Any, how: str) -> None:
         """Predict the mask again and show it; the decision is still to be made."""
@@ -197,7 +214,7 @@ class ReviewPanel(foo.Panel):
 
     def _session(self, ctx: Any) -> Session:
         """Return the panel's session; a new one if this process does not know it, say after a restart."""
-        return sessions.get(ctx) or sessions.begin(ctx, self._review(ctx).worst_first(_show(ctx)))
+        return sessions.get(ctx) or sessions.begin(ctx, self._review(ctx).queue(_show(ctx)))
 
     # ---- what is seen ----------------------------------------------------------------------------------------------
 
@@ -222,10 +239,12 @@ class ReviewPanel(foo.Panel):
         if at is None:
             layout.add_end(panel, counts, self)
         else:
-            queue = self._session(ctx).queue
-            position = queue.index(at) if at in queue else None
-            layout.add_mask(panel, review.load(at), counts, position=position, total=len(queue))
+            session = self._session(ctx)
+            position = session.queue.index(at) if at in session.queue else None
+            layout.add_mask(panel, review.load(at), counts, position=position, total=len(session.queue))
         layout.add_buttons(panel, self, has_mask=at is not None)
+        if at is not None and position is not None and _show(ctx) != TO_CHECK:
+            layout.add_error_removed(panel, session.losses[position:], learnt=session.learnt)
         if ctx.panel.state.promise and _show(ctx) == TO_CHECK:
             panel.view("promise", types.Notice(label=ctx.panel.state.promise))
         if ctx.panel.state.message:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import fiftyone as fo
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,21 @@ class Change:
     before: dict[str, Any]
     after: dict[str, Any]
     index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Queue:
+    """Masks in the order in which they are best looked at.
+
+    Attributes:
+        refs: where they are.
+        losses: (N,) what is expected to be wrong with each, 0 to 1.
+        learnt: whether decisions until now have a say in that.
+    """
+
+    refs: list[MaskRef]
+    losses: np.ndarray
+    learnt: bool
 
 
 @dataclass(frozen=True)

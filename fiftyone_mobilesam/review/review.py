@@ -21,14 +21,14 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.fields import FRAMES, label_fields, labels_path
 from fiftyone_mobilesam.keep import MEASURED, TO_CHECK
-from fiftyone_mobilesam.review.records import Change, Counts, MaskRef, MaskUnderReview
+from fiftyone_mobilesam.review.order import FAULT, acceptable, expected_iou
+from fiftyone_mobilesam.review.records import Change, Counts, MaskRef, MaskUnderReview, Queue
 from mobilesam import ConflictError, FieldError
 
 DECISIONS = ("accepted", "rejected")
 SIGNALS = ("predicted_iou", "stability_score")  # where `mask_quality` is not known
 OURS = ("prompt_id", *SIGNALS, "mask_quality", "failure")
 SHOW = ("undecided", "all", "accepted", "rejected", "failures", TO_CHECK)
-FAULT = 0.02  # masks of one class whose expected IoUs are this near stand together
 # What a new mask replaces of a label. The decision was about the old mask.
 REPLACED = ("mask", "mask_path", "bounding_box", *SIGNALS, "mask_quality", "failure", "review", "tags", "retried")
 
@@ -68,11 +68,16 @@ class Review:
         self._documents = host.documents(dataset, frames=self.is_frames)
 
     def worst_first(self, show: str = "undecided") -> list[MaskRef]:
-        """Return the masks in the order in which they are best looked at.
+        """Return the masks in the order in which they are best looked at, see `queue`."""
+        return self.queue(show).refs
+
+    def queue(self, show: str = "undecided") -> Queue:
+        """Put the masks in the order in which they are best looked at.
 
         Records without a mask come first. Then the masks by expected loss, highest first: 1 less `mask_quality`. Where
         that is not known it is told from the masks where it is, at the same place in the order of `predicted_iou *
-        stability_score`; if it is known nowhere, that product is taken. Near duplicates of one fault, of one class and
+        stability_score`; if it is known nowhere, that product is taken. After 25 decisions it is the probability that a
+        mask is rejected, as the decisions tell, see `order.acceptable`. Near duplicates of one fault, of one class and
         within 0.02, stand together; masks about which nothing is known come last. No image, mask or sample is loaded:
         100,000 labels take about half a second. Masks drawn to be checked come in random order.
 
@@ -94,10 +99,16 @@ class Review:
         }[show]
         expected = expected_iou([columns[name] for name in (*SIGNALS, "mask_quality")])
         _, classes = np.unique([str(label) for label in columns["label"]], return_inverse=True)
+        decided = np.select([review == "accepted", review == "rejected"], [1.0, 0.0], np.nan)
+        learnt = acceptable(expected, classes, np.where(failed, np.nan, decided)) if len(refs) else None
+        expected = expected if learnt is None else learnt
         order = np.lexsort((expected, classes, np.floor(expected / FAULT), ~failed))
         if show == TO_CHECK:  # worst first, the decisions until now would not be those of a random draw
             order = np.random.default_rng(0).permutation(len(refs))
-        return [MaskRef(*refs[i]) for i in order[wanted[order]]]
+        order = order[wanted[order]]
+        known = np.isfinite(expected)
+        losses = np.where(failed, 1.0, 1 - np.where(known, expected, expected[known].mean() if known.any() else 1.0))
+        return Queue([MaskRef(*refs[i]) for i in order], losses[order], learnt is not None)
 
     def counts(self) -> Counts:
         """Count the masks in each state, as they are now."""
@@ -252,19 +263,6 @@ def _declared(dataset: fo.Dataset, label_field: str) -> set[str]:
     """Return the names of the attributes that a field of Detections has in the schema."""
     field = dataset.get_field(f"{label_field}.detections")
     return set(field.field.get_field_schema()) if field is not None else set()
-
-
-def expected_iou(columns: list[list[float | None]]) -> np.ndarray:
-    """Return the expected IoU of N masks by predicted IoU, stability score and quality; infinity where unknown."""
-    *signals, quality = np.array(columns, dtype=np.float64)
-    there = ~np.isnan(signals)
-    product = np.where(there.any(axis=0), np.where(there, np.clip(signals, None, 1), 1).prod(axis=0), np.inf)
-    known = ~np.isnan(quality)
-    both = known & np.isfinite(product)
-    if not both.any():
-        return np.where(known, quality, product)
-    told = np.interp(product, np.sort(product[both]), np.sort(quality[both]))
-    return np.where(known, quality, np.where(np.isfinite(product), told, np.inf))
 
 
 def _with_id(path: str, label_id: str) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The methods of the panel "Review masks", called as the App calls them, on the real database."""
 
+import base64
 import json
 
 import fiftyone as fo
+import numpy as np
 import pytest
 from fiftyone.operators.executor import ExecutionContext, Executor
 from scenes import LEFT, RIGHT, detections, ellipse_box
@@ -11,6 +13,7 @@ import fiftyone_mobilesam as fom
 from fiftyone_mobilesam import models
 from fiftyone_mobilesam.app import review_panel
 from fiftyone_mobilesam.app.review_panel import ReviewPanel
+from fiftyone_mobilesam.review import Review
 
 BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
 
@@ -123,10 +126,47 @@ def test_labels_cannot_write_markdown(dataset):
 
 
 def test_decisions_about_drawn_masks_say_what_could_be_accepted(dataset, monkeypatch):
-    monkeypatch.setattr(review_panel, "DECISIONS_A_PROMISE", 2)
+    monkeypatch.setattr(review_panel, "LEAST_DECISIONS", 2)
     fom.sample_to_check(dataset, "masks", 2)
     window = Window(dataset)
     window.do("on_load")
     assert "**1 of 2**" in window.do("choose_show", value="to check")
     assert "checked masks at least" not in window.do("accept")
     assert "must rest on 59 checked masks at least, drawn at random, got 2 of 4" in window.do("accept")
+
+
+def test_after_25_decisions_the_rest_comes_in_an_order_that_learnt_from_them(make_dataset):
+    masks = [
+        fo.Detection(label="good" if i % 2 else "bad", bounding_box=[0.1, 0.1, 0.2, 0.2], mask=np.ones((2, 2), bool))
+        for i in range(60)
+    ]
+    for i, mask in enumerate(masks):
+        mask["mask_quality"], mask["prompt_id"] = 0.5 + i / 200, mask.id
+    dataset = make_dataset({"masks": fo.Detections(detections=masks)})
+    dataset.add_dynamic_sample_fields()
+    window = Window(dataset)
+    seen = window.do("on_load")
+    assert "The next 60 decisions look at **100%**" in seen
+    assert '"error_plot"' in seen
+    assert "learns from your decisions" not in seen
+    for _ in range(25):
+        label = dict(zip(*dataset.values(["masks.detections.id", "masks.detections.label"], unwind=True), strict=True))
+        seen = window.do("accept" if label[window.state["at"][2]] == "good" else "reject")
+    assert "**26 of 60**" in seen
+    assert "learns from your decisions" in seen
+    queue = Review(dataset, "masks").worst_first()
+    assert [label[ref.label_id] for ref in queue] == ["bad"] * (len(queue) // 2) + ["good"] * (
+        len(queue) - len(queue) // 2
+    )
+    assert label[window.state["at"][2]] == "bad"
+
+
+def test_the_report_page_comes_to_the_browser(dataset):
+    window = Window(dataset)
+    window.do("on_load")
+    assert "masks.html" in window.do("report")
+    [download] = [r["params"] for r in window.requests if r["operator_uri"].endswith("browser_download")]
+    page = base64.b64decode(download["url"].removeprefix("data:text/html;base64,")).decode()
+    assert download["filename"] == "masks.html"
+    assert page.startswith("<!doctype html>")
+    assert "expected IoU on average" in page
