@@ -55,12 +55,17 @@ def stored(dataset):
     return {label["label"]: label for document in documents for label in document["masks"]["detections"]}
 
 
-def test_a_person_reviews_masks_in_the_grid(page, masks):
+def test_a_person_reviews_masks_in_the_grid(page, masks, tmp_path):
     before = stored(masks)
     page.open(masks)
     page.click('//*[@data-cy="new-panel-btn"]')
     page.click('//*[@data-cy="new-panel-option-review_masks"]')
     wait_for_texts(page, "1 of 4", "0 accepted, 0 rejected, 4 undecided", "expected IoU 0.10")
+    wait_for_texts(page, "The next 4 decisions look at 100% of the error", "random order")
+    page.browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    page.click('//button[@accesskey="g"]')
+    wait_for(lambda: (tmp_path / "masks.html").exists(), 60, what="the report page")
+    assert "expected IoU on average" in (tmp_path / "masks.html").read_text()
     page.press_key("a", alt=True)  # the worst; nothing has the focus
     wait_for_texts(page, "2 of 4", "1 accepted, 0 rejected, 3 undecided")
     assert (stored(masks)["a"]["review"], stored(masks)["a"]["tags"]) == ("accepted", ["accepted"])
