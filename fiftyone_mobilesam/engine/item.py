@@ -7,6 +7,7 @@ import numpy as np
 
 from fiftyone_mobilesam.engine.report import Failure
 from mobilesam import MaskCrop, Prompt
+from mobilesam.geometry.skeleton import SKELETON, points_outside, why_implausible
 
 # {"box": xyxy}, {"points": [[x, y], ...], "labels": [1, ...]}, both, or {"failure": why there is no prompt}. In pixels
 # of the image, or in fractions of its sides with "relative": True.
@@ -47,6 +48,23 @@ class Answer:
     crop: MaskCrop | None = None  # the mask, which may be empty
     failure: str | None = None  # why there is no mask
 
+    @property
+    def skeleton(self) -> dict[str, Any]:
+        """How a mask goes with the points that asked for it: `points_outside`, a share, and `implausible`, a reason.
+
+        {} where there are fewer than 3 foreground points; None each where there is no mask, the reason where it does.
+        """
+        prompt = self.prompt
+        points = () if prompt is None or prompt.point_labels is None else prompt.point_coords[prompt.point_labels == 1]
+        if len(points) < SKELETON:
+            return {}
+        if self.crop is None or self.failure is not None:
+            return {"points_outside": None, "implausible": None}
+        return {
+            "points_outside": points_outside(self.crop, points),
+            "implausible": why_implausible(self.crop, points),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -56,6 +74,7 @@ class Outcome:
     content: Any = None  # what the sink keeps; None if the whole item failed
     masks: int = 0  # that were made
     failures: list[Failure] = field(default_factory=list)  # of the item, or of its prompts
+    implausible: int = 0  # of the masks, for the skeleton that they were asked for
     empty: bool = False  # there was no prompt, and nothing was found
     unchanged: bool = False  # the sink has all of this already
     original_hw: tuple[int, int] | None = None  # None if the image could not be read
