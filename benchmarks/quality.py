@@ -17,7 +17,7 @@ from mobilesam import SamPredictor, load_model
 from mobilesam.geometry import clip_region
 from mobilesam.geometry.overlap import exclusive
 from mobilesam.images import read_image
-from mobilesam.quality.metrics import correlation, mask_iou, ranks, share_of_gain
+from mobilesam.quality.metrics import mask_iou
 from mobilesam.quality.validation import load_truth, usable_cases, validate, with_objects
 
 ROWS = (("box", 0), ("jitter", 0.05), ("jitter", 0.1), ("point", 0))
@@ -39,19 +39,17 @@ def compare(predictor: SamPredictor, folder: Path, limit: int | None) -> dict:
                 quality=quality,
                 limit=limit,
             )
-            told = np.array([np.nan if r["mask_quality"] is None else r["mask_quality"] for r in run.rows])
-            true = np.array([r["iou"] for r in run.rows])
+            told = run.calibration("mask_quality")
             figures = {size: run.mean(size=size) for size in ("small", "medium", "large")}
             figures = {
-                "objects": len(true),
+                "objects": len(run.rows),
                 "mean_iou": run.mean(),
                 "boundary_iou": run.mean("boundary_iou"),
                 **figures,
             }
-            known = not np.isnan(told).any()
-            figures["share_of_gain"] = share_of_gain(told, true) if known else None
-            figures["spearman"] = _ranked(told, true) if known else None
-            figures["mean_quality"] = float(told.mean()) if known else None
+            known = told["count"] == len(run.rows)
+            figures |= {name: told[name] if known else None for name in ("share_of_gain", "spearman")}
+            figures["mean_quality"] = run.mean("mask_quality") if known else None
             figures["seconds"] = time.perf_counter() - start
             found[f"{prompts} {jitter:.0%}, {quality}" if jitter else f"{prompts}, {quality}"] = figures
             print(f"{folder.name:16s} {prompts:7s}{jitter:4.0%} {quality:5s}", _line(figures), flush=True)
@@ -79,11 +77,6 @@ def _exclusive(predictor: SamPredictor, folder: Path, images: Path, limit: int |
         "keep": float(np.mean(before)),
         "emptied": int((np.array(after) == 0).sum()),
     }
-
-
-def _ranked(told: np.ndarray, true: np.ndarray) -> float | None:
-
-    return correlation(ranks(told), ranks(true))
 
 
 def _line(figures: dict) -> str:
