@@ -184,7 +184,7 @@ def add_masks(inputs: types.Object, params: dict, prompts: str) -> None:
             "exclusive",
             default=False,
             label="Masks do not overlap",
-            description="A pixel that several masks of an image claim goes to the one that is surest of it",
+            description="A pixel that several masks of an image claim goes to one of them",
         )
     inputs.int("batch_size", default=1, min=1, max=64, label="Images at once", description="More than 1 pays on a GPU")
     choose(inputs, "device", DEVICES, default="auto", label="Device")
