@@ -2,8 +2,10 @@
 
     python benchmarks/quality.py ../shared/data/dsb2018_nuclei ../shared/data/neu_seg --limit 50 --json out.json
 
-A folder holds `instances.json` and `images/`. "exclusive" are the masks of true boxes without overlap. Seconds are
-those of one pass over the images, with reading them and comparing the masks.
+A folder holds `instances.json` and `images/`. "exclusive" are the masks of true boxes without overlap; `--exclusive`
+makes these alone. "apart" are those of objects that share less than half of their true mask with other true masks: COCO
+has things that are annotated twice, of which only one mask can have the pixels. Seconds are those of one pass over the
+images, with reading them and comparing the masks.
 """
 
 import argparse
@@ -17,17 +19,17 @@ from mobilesam import SamPredictor, load_model
 from mobilesam.geometry import clip_region
 from mobilesam.geometry.overlap import exclusive
 from mobilesam.images import read_image
-from mobilesam.quality.metrics import correlation, mask_iou, ranks, share_of_gain
+from mobilesam.quality.metrics import calibration, mask_iou
 from mobilesam.quality.validation import load_truth, usable_cases, validate, with_objects
 
 ROWS = (("box", 0), ("jitter", 0.05), ("jitter", 0.1), ("point", 0))
 
 
-def compare(predictor: SamPredictor, folder: Path, limit: int | None) -> dict:
+def compare(predictor: SamPredictor, folder: Path, limit: int | None, rows: tuple = ROWS) -> dict:
     """Return the figures of a folder."""
     images = folder / "images" if (folder / "images").is_dir() else folder
     found = {}
-    for prompts, jitter in ROWS:
+    for prompts, jitter in rows:
         for quality in ("fast", "best"):
             start = time.perf_counter()
             run = validate(
@@ -39,19 +41,17 @@ def compare(predictor: SamPredictor, folder: Path, limit: int | None) -> dict:
                 quality=quality,
                 limit=limit,
             )
-            told = np.array([np.nan if r["mask_quality"] is None else r["mask_quality"] for r in run.rows])
-            true = np.array([r["iou"] for r in run.rows])
+            told = run.calibration("mask_quality")
             figures = {size: run.mean(size=size) for size in ("small", "medium", "large")}
             figures = {
-                "objects": len(true),
+                "objects": len(run.rows),
                 "mean_iou": run.mean(),
                 "boundary_iou": run.mean("boundary_iou"),
                 **figures,
             }
-            known = not np.isnan(told).any()
-            figures["share_of_gain"] = share_of_gain(told, true) if known else None
-            figures["spearman"] = _ranked(told, true) if known else None
-            figures["mean_quality"] = float(told.mean()) if known else None
+            known = told["count"] == len(run.rows)
+            figures |= {name: told[name] if known else None for name in ("share_of_gain", "spearman")}
+            figures["mean_quality"] = run.mean("mask_quality") if known else None
             figures["seconds"] = time.perf_counter() - start
             found[f"{prompts} {jitter:.0%}, {quality}" if jitter else f"{prompts}, {quality}"] = figures
             print(f"{folder.name:16s} {prompts:7s}{jitter:4.0%} {quality:5s}", _line(figures), flush=True)
@@ -62,7 +62,7 @@ def compare(predictor: SamPredictor, folder: Path, limit: int | None) -> dict:
 
 def _exclusive(predictor: SamPredictor, folder: Path, images: Path, limit: int | None) -> dict:
     """Compare masks that may overlap with masks that do not."""
-    truth, before, after = load_truth(folder / "instances.json"), [], []
+    truth, rows = load_truth(folder / "instances.json"), []
     for entry, annotations in with_objects(truth, limit):
         pixels = read_image(images / entry["file_name"])
         hw = pixels.shape[:2]
@@ -71,19 +71,25 @@ def _exclusive(predictor: SamPredictor, folder: Path, images: Path, limit: int |
         predictor.set_image(pixels)
         regions = [clip_region(prompt.box, True, original_hw=hw) for prompt in prompts]
         crops = [crop for [crop] in predictor.predict_batch(prompts, regions=regions, return_logits=True)]
+        trues = sum((true.astype(np.int16) for _, true, _ in cases), np.zeros(hw, np.int16))
         for crop, alone, (_, true, _) in zip(crops, exclusive(crops, hw), cases, strict=True):
-            before.append(mask_iou(crop.full(hw), true))
-            after.append(mask_iou(alone.full(hw), true))
+            quality = np.nan if alone.mask_quality is None else alone.mask_quality
+            emptied = bool(crop.area and not alone.area)
+            ious = mask_iou(crop.full(hw), true), mask_iou(alone.full(hw), true)
+            rows.append((*ious, quality, alone.pixels_moved, emptied, (trues[true] > 1).mean()))
+    before, after, quality, moved, emptied, shared = np.array(rows, dtype=float).T
+    apart, rated = shared < 0.5, (moved > 0) & ~np.isnan(quality)
     return {
-        "mean_iou": float(np.mean(after)),
-        "keep": float(np.mean(before)),
-        "emptied": int((np.array(after) == 0).sum()),
+        "objects": len(rows),
+        "mean_iou": float(after.mean()),
+        "keep": float(before.mean()),
+        "apart": int(apart.sum()),
+        "apart_mean_iou": float(after[apart].mean()),
+        "apart_keep": float(before[apart].mean()),
+        "emptied": int(emptied.sum()),
+        "moved": int((moved > 0).sum()),
+        "moved_quality_error": calibration(quality[rated], after[rated])["expected_calibration_error"],
     }
-
-
-def _ranked(told: np.ndarray, true: np.ndarray) -> float | None:
-
-    return correlation(ranks(told), ranks(true))
 
 
 def _line(figures: dict) -> str:
@@ -95,11 +101,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--limit", type=int, help="images a folder")
+    parser.add_argument("--exclusive", action="store_true", help="only the masks without overlap")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     predictor = SamPredictor(load_model(), fast=True, precision=args.precision)
-    found = {folder.name: compare(predictor, folder, args.limit) for folder in args.folders}
+    found = {
+        folder.name: compare(predictor, folder, args.limit, () if args.exclusive else ROWS) for folder in args.folders
+    }
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

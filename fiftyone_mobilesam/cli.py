@@ -4,19 +4,17 @@ import argparse
 import ast
 import csv
 import inspect
-import io
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from fiftyone.core.collections import SampleCollection
+from fiftyone_mobilesam.commands import masks
+from fiftyone_mobilesam.commands.samples import OK, SOME_FAILED, USAGE, check_folder, fiftyone, samples_of
 
-OK, SOME_FAILED, USAGE = 0, 1, 2
 EPILOG = """examples:
   fiftyone-mobilesam label --dataset NAME --prompt-field detections --label-field masks --job nightly
   fiftyone-mobilesam label --dataset NAME --prompt-field detections --device cuda:0 --device cuda:1
@@ -26,6 +24,7 @@ EPILOG = """examples:
   fiftyone-mobilesam failures nightly --export failures.csv
   fiftyone-mobilesam resume masks.json              (a job without a database goes by its output)
   fiftyone-mobilesam export --dataset NAME --label-field masks --format yolo --out training/
+  fiftyone-mobilesam evaluate --dataset NAME --label-field masks --ground-truth-field ground_truth
 The same `label` command again does only what is missing.
 """
 OF_DATASETS = ("prompt_field", "label_field", "view", "group_slice", "output_dir", "overwrite", "propagate")
@@ -64,10 +63,10 @@ def label(args: argparse.Namespace) -> int:
         return _report(args, lambda: label_coco(args.coco, args.images, args.out, **keywords))
 
     def run() -> Any:
-        with _fiftyone() as fo:
+        with fiftyone() as fo:
             import fiftyone_mobilesam as fom
 
-            return fom.label(_samples(fo, args), **keywords)
+            return fom.label(samples_of(fo, args), **keywords)
 
     return _report(args, run)
 
@@ -84,7 +83,7 @@ def resume(args: argparse.Namespace) -> int:
         return _report(args, lambda: label_coco(**call | {"workers": max(1, call["workers"])}))
 
     def run() -> Any:
-        with _fiftyone():
+        with fiftyone():
             import fiftyone_mobilesam as fom
             from fiftyone_mobilesam.runs import call_of, find_job, job_key
 
@@ -101,7 +100,7 @@ def status(args: argparse.Namespace) -> int:
 
         books = {name: value for name, value in find_coco_job(args.job).items() if name not in ("call", "failures")}
     else:
-        with _fiftyone():
+        with fiftyone():
             from fiftyone_mobilesam.runs import find_job
 
             record = find_job(args.job, args.dataset)[1]
@@ -116,7 +115,7 @@ def status(args: argparse.Namespace) -> int:
 
 def failures(args: argparse.Namespace) -> int:
     """List the samples and prompts without masks, with reasons, as CSV."""
-    _check_folder("--export", args.export)
+    check_folder("--export", args.export)
     if _is_output(args.job):
         from fiftyone_mobilesam.sinks.coco_books import coco_failures
 
@@ -124,7 +123,7 @@ def failures(args: argparse.Namespace) -> int:
         rows = list(coco_failures(args.job))
     else:
         columns = ("sample_id", "prompt_id", "filepath", "reason")
-        with _fiftyone():
+        with fiftyone():
             from fiftyone_mobilesam.jobs.dataset import failures_of_job
 
             rows = list(failures_of_job(args.job, args.dataset))
@@ -135,31 +134,11 @@ def failures(args: argparse.Namespace) -> int:
     return OK
 
 
-def export(args: argparse.Namespace) -> int:
-    """Write the masks of a field as COCO or YOLO."""
-    with _fiftyone() as fo:
-        from fiftyone_mobilesam import export_masks
-
-        report = export_masks(_samples(fo, args), args.label_field or "masks", args.out, format=args.format)
-    print(report)
-    return OK if report.ok else SOME_FAILED
-
-
-def report(args: argparse.Namespace) -> int:
-    """Write a page about the masks of a field: HTML with all pictures in it."""
-    with _fiftyone() as fo:
-        from fiftyone_mobilesam import write_report
-
-        path = write_report(_samples(fo, args), args.label_field or "masks", args.out)
-    print(path)
-    return OK
-
-
 def _report(args: argparse.Namespace, run: Callable[[], Any]) -> int:
     """Run a job and write its report."""
     from mobilesam.errors import JobError
 
-    _check_folder("--json", args.json)
+    check_folder("--json", args.json)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as at Ctrl-C, with the books in order
     try:
         report = run()
@@ -175,47 +154,6 @@ def _report(args: argparse.Namespace, run: Callable[[], Any]) -> int:
 def _is_output(job: str) -> bool:
     """Return whether a job is named by the output of `label --coco`: names of others are letters and digits."""
     return not f"_{job}".isidentifier()
-
-
-def _check_folder(option: str, path: str | None) -> None:
-    if path and not Path(path).absolute().parent.is_dir():
-        raise ValueError(f"{option} must be in a folder that is there, got {path!r}. Make the folder.")
-
-
-class _Stderr(io.TextIOBase):
-    """Writes to stderr without being it: FiftyOne's progress bars fail where stdout is stderr."""
-
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
-@contextmanager
-def _fiftyone() -> Iterator[Any]:
-    """Import FiftyOne, whose log lines go to stdout where it is imported, with stdout turned to stderr."""
-    from mobilesam.packages import require
-
-    with redirect_stdout(_Stderr()):
-        yield require("fiftyone", extra="fiftyone")
-
-
-def _samples(fo: Any, args: argparse.Namespace) -> "SampleCollection":
-    """Return the dataset that is named, or its saved view, or its slices."""
-    if not fo.dataset_exists(args.dataset):
-        raise ValueError(f"--dataset must be one of {', '.join(fo.list_datasets()) or 'none'}, got {args.dataset!r}.")
-    samples = fo.load_dataset(args.dataset)
-    if args.view:
-        if not samples.has_saved_view(args.view):
-            views = ", ".join(samples.list_saved_views()) or "none"
-            raise ValueError(f"--view must be a saved view of the dataset, which has {views}, got {args.view!r}.")
-        samples = samples.load_saved_view(args.view)
-    if not args.group_slice:
-        return samples
-    if samples.media_type != fo.core.media.GROUP:
-        raise ValueError(f"--group-slice must be left out, got it with {args.dataset!r}, which has no groups.")
-    return samples.select_group_slices(args.group_slice)
 
 
 def _refuse(args: argparse.Namespace, names: Sequence[str], source: str) -> None:
@@ -240,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        parser = commands.add_parser(run.__name__, help=run.__doc__, **texts)
+        parser = commands.add_parser(run.__name__, help=run.__doc__.splitlines()[0], **texts)
         parser.set_defaults(run=run)
         return parser
 
@@ -272,21 +210,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--option", action="append", default=[], type=_option, metavar="NAME=VALUE", help="such as clip=False")
     add("--json", metavar="FILE", help="write the report")
 
-    add = command(export).add_argument
-    add("--dataset", metavar="NAME", required=True)
-    add("--label-field", metavar="FIELD", help="where the masks are; default: masks")
-    add("--format", choices=("coco", "coco-polygons", "yolo"), default="coco")
-    add("--out", metavar="PATH", required=True, help="file for COCO, folder for YOLO")
-    add("--view", metavar="NAME", help="a saved view of the dataset")
-    add("--group-slice", metavar="NAME", action="append", help="of a dataset of groups")
-
-    add = command(report).add_argument
-    add("--dataset", metavar="NAME", required=True)
-    add("--label-field", metavar="FIELD", help="where the masks are; default: masks")
-    add("--out", metavar="FILE", required=True, help="the HTML file to write")
-    add("--view", metavar="NAME", help="a saved view of the dataset")
-    add("--group-slice", metavar="NAME", action="append", help="of a dataset of groups")
-
     for run, option, keywords in (
         (resume, "--json", {"metavar": "FILE", "help": "write the report"}),
         (status, "--json", {"action": "store_true", "help": "as JSON"}),
@@ -296,6 +219,7 @@ def _parser() -> argparse.ArgumentParser:
         add("job", metavar="JOB", help="its name, or the output of `label --coco`")
         add("--dataset", metavar="NAME", help="where several datasets have such a job")
         add(option, **keywords)
+    masks.add_to(command)
     return parser
 
 

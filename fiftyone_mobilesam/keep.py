@@ -18,8 +18,9 @@ JOURNAL = ("fingerprint", "failed_prompts", "made_from", "prompt_boxes")
 LISTS = ("detections", "keypoints", "polylines")
 # What no mask depends on: what runs write into a label, and what people decide about it.
 MASK = ("mask", "mask_path")
+SKELETON = ("points_outside", "implausible")  # of masks that a skeleton asked for
 WRITTEN_BY_RUNS = (*MASK, "prompt_id", "predicted_iou", "stability_score", "mask_quality", "pixels_moved")
-WRITTEN_BY_RUNS += ("outline_iou", "failure", *JOURNAL)
+WRITTEN_BY_RUNS += ("outline_iou", "failure", *SKELETON, *JOURNAL)
 AS_MADE = "mask_quality_as_made"  # before `fom.calibrate`
 MEASURED = ("true_iou", "true_boundary_iou", AS_MADE)  # what is known of a mask from a person's
 NOT_OF_A_PROMPT = (*WRITTEN_BY_RUNS, *MEASURED, "review", "retried", "run", "prompt_box")

@@ -9,7 +9,7 @@ import numpy as np
 from fiftyone_mobilesam.engine.ask import NO_MASK
 from fiftyone_mobilesam.engine.item import Answer, Item
 from fiftyone_mobilesam.engine.report import Failure
-from fiftyone_mobilesam.keep import MEASURED
+from fiftyone_mobilesam.keep import MEASURED, SKELETON
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt
 from mobilesam import Results
@@ -23,6 +23,7 @@ ATTRIBUTES = {
     "mask_quality": fo.FloatField,
     "failure": fo.StringField,
 }
+OF_ANOTHER_MASK = (*MEASURED, *SKELETON)  # which a prompt may have, and a new mask does not take over
 
 
 def labels_of(
@@ -64,7 +65,7 @@ def new_detection(source: fo.Label, answer: Answer, options: Options, *, origina
         tags=list(source.tags),
         index=source.index,
         confidence=None if isinstance(source, fo.Keypoint) else source.confidence,
-        **{**{k: v for k, v in source.iter_attributes() if k not in MEASURED}, **dict.fromkeys(ATTRIBUTES)},
+        **{**{k: v for k, v in source.iter_attributes() if k not in OF_ANOTHER_MASK}, **dict.fromkeys(ATTRIBUTES)},
     )
     fill(detection, source, answer, options, original_hw=original_hw)
     return detection
@@ -74,6 +75,11 @@ def failures_of(item: Item, made: Iterable[fo.Detection]) -> list[Failure]:
     """Return why labels of an item have no mask. What was found without prompts has one."""
     named = [(d.get_attribute_value("failure", None), d.get_attribute_value("prompt_id", None)) for d in made]
     return [item.failure(why, prompt_id) for why, prompt_id in named if why is not None]
+
+
+def implausible_of(made: Iterable[fo.Detection]) -> int:
+    """Count the labels whose mask is implausible for its skeleton."""
+    return sum(detection.get_attribute_value("implausible", None) is not None for detection in made)
 
 
 def found_detections(
@@ -124,6 +130,9 @@ def fill(
     detection["predicted_iou"] = float(crop.iou_prediction) if crop is not None else None
     detection["stability_score"] = float(crop.stability_score) if crop is not None else None
     detection["mask_quality"] = crop.mask_quality if crop is not None else None
+    stale = {name: None for name in SKELETON if detection.has_attribute(name)}
+    for name, value in (stale | answer.skeleton).items():
+        detection[name] = value
     if options.overlap == "exclusive":
         detection["pixels_moved"] = crop.pixels_moved if crop is not None else None
     if options.refine:

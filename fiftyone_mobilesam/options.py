@@ -19,7 +19,8 @@ class MaskOptions:
         min_region_area: holes and islands of fewer pixels are filled and removed. 0 leaves masks as they are.
         quality: "fast", or "best" for better masks at about 1 to 3 times the time.
         overlap: "keep" leaves each mask as it is; "exclusive" gives pixels that several masks of an image claim to the
-            one whose logit is highest, and counts those that a mask lost in `pixels_moved`.
+            one that has most of itself there, see `mobilesam.geometry.overlap`, and counts those that a mask lost in
+            `pixels_moved`.
         refine: the masks and polygons that prompts have are prompts too: each is made again from its box and its own
             pixels, and may leave its box by 15% of its size. `outline_iou` tells how like the new one it is.
     """

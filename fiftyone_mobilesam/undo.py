@@ -15,15 +15,14 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.engine.report import UNDONE
 from fiftyone_mobilesam.fields import FRAMES, Target, labels_path
-from fiftyone_mobilesam.keep import JOURNAL, MEASURED, stable_id
+from fiftyone_mobilesam.keep import JOURNAL, MEASURED, SKELETON, stable_id
 from fiftyone_mobilesam.options import PROMPT_FIELDS
 from fiftyone_mobilesam.runs import call_of, is_job, label_field_of, list_runs, paths_in
 from mobilesam import FieldError
 
 # What a run in place adds to a label that was there before.
 FILLED = ("mask", "mask_path", "prompt_id", "predicted_iou", "stability_score", "mask_quality", "pixels_moved")
-FILLED += ("failure", "run", "prompt_box")
-FILLED += MEASURED
+FILLED += ("failure", "run", "prompt_box", *SKELETON, *MEASURED)
 
 
 def labels_of_run(samples: SampleCollection, key: str) -> SampleCollection:

@@ -16,7 +16,7 @@ from fiftyone_mobilesam.engine.reader import Reader
 from fiftyone_mobilesam.engine.report import Report, RunStopped
 from fiftyone_mobilesam.fields import FRAMES, Target
 from fiftyone_mobilesam.keep import what_stays
-from fiftyone_mobilesam.labels import failures_of, found_detections, labels_of
+from fiftyone_mobilesam.labels import failures_of, found_detections, implausible_of, labels_of
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts
 from mobilesam import ImageError, PromptError, SamPredictor
@@ -213,7 +213,8 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
             return None
         failures = failures_of(item, made)
         self._written.append(sample.id)
-        self._book(Outcome(item.key, label, len(made) - len(failures), failures, empty=not made))
+        counts = {"masks": len(made) - len(failures), "implausible": implausible_of(made)}
+        self._book(Outcome(item.key, label, failures=failures, empty=not made, **counts))
         return label
 
     def _joined(self, sample: Any, prompts: list[LabelPrompt], made: list[fo.Detection]) -> fo.Label:

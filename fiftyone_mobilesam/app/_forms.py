@@ -185,7 +185,7 @@ def add_masks(inputs: types.Object, params: dict, prompts: str) -> None:
             "exclusive",
             default=False,
             label="Masks do not overlap",
-            description="A pixel that several masks of an image claim goes to the one that is surest of it",
+            description="A pixel that several masks of an image claim goes to one of them",
         )
         inputs.bool(
             "refine",

@@ -8,6 +8,7 @@ import numpy as np
 from fiftyone_mobilesam.engine.report import Failure
 from mobilesam import MaskCrop, Prompt
 from mobilesam.geometry import Crop
+from mobilesam.geometry.skeleton import SKELETON, points_outside, why_implausible
 
 # {"box": xyxy}, {"points": [[x, y], ...], "labels": [1, ...]}, both, or {"failure": why there is no prompt}. In pixels
 # of the image, or in fractions of its sides with "relative": True. To refine a mask it has an "outline" as well, see
@@ -50,6 +51,23 @@ class Answer:
     failure: str | None = None  # why there is no mask
     outline: Crop | None = None  # the mask that is to be refined
 
+    @property
+    def skeleton(self) -> dict[str, Any]:
+        """How a mask goes with the points that asked for it: `points_outside`, a share, and `implausible`, a reason.
+
+        {} where there are fewer than 3 foreground points; None each where there is no mask, the reason where it does.
+        """
+        prompt = self.prompt
+        points = () if prompt is None or prompt.point_labels is None else prompt.point_coords[prompt.point_labels == 1]
+        if len(points) < SKELETON:
+            return {}
+        if self.crop is None or self.failure is not None:
+            return {"points_outside": None, "implausible": None}
+        return {
+            "points_outside": points_outside(self.crop, points),
+            "implausible": why_implausible(self.crop, points),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -59,6 +77,7 @@ class Outcome:
     content: Any = None  # what the sink keeps; None if the whole item failed
     masks: int = 0  # that were made
     failures: list[Failure] = field(default_factory=list)  # of the item, or of its prompts
+    implausible: int = 0  # of the masks, for the skeleton that they were asked for
     empty: bool = False  # there was no prompt, and nothing was found
     unchanged: bool = False  # the sink has all of this already
     original_hw: tuple[int, int] | None = None  # None if the image could not be read

@@ -1,6 +1,7 @@
 """Answers as JSON: what a COCO job keeps in its journal, and Ray's actors in their shards."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from mobilesam import MaskCrop
 from mobilesam.geometry import rle
 
 # `segmentation` (uncompressed COCO run lengths), `area`, `bbox` (tight, x, y, w, h), `predicted_iou`,
-# `stability_score`, `mask_quality` and `failure`, which is None; of a prompt without a mask the last four only.
+# `stability_score`, `mask_quality` and `failure`, which is None; of a prompt without a mask the last four only. Some
+# have `pixels_moved`, or `points_outside` and `implausible`.
 Record = dict[str, Any]
 
 
@@ -32,8 +34,8 @@ class RecordForm:
             for prompt_id, record in zip(item.prompt_ids, records, strict=True)
             if record["failure"] is not None
         ]
-        masks = len(records) - len(failures)
-        return Outcome(item.key, list(map(json.dumps, records)), masks, failures, original_hw=original_hw)
+        counts = {"masks": len(records) - len(failures), "implausible": implausible_of(records)}
+        return Outcome(item.key, list(map(json.dumps, records)), failures=failures, original_hw=original_hw, **counts)
 
 
 def record_of(answer: Answer, original_hw: tuple[int, int]) -> Record:
@@ -47,6 +49,7 @@ def record_of(answer: Answer, original_hw: tuple[int, int]) -> Record:
         scores["pixels_moved"] = crop.pixels_moved
     if answer.outline is not None:
         scores["outline_iou"] = crop.iou(answer.outline)
+    scores |= answer.skeleton
     if answer.failure is not None:
         return {**scores, "failure": answer.failure}
     x0, y0, x1, y1 = crop.region
@@ -57,6 +60,11 @@ def record_of(answer: Answer, original_hw: tuple[int, int]) -> Record:
         **scores,
         "failure": None,
     }
+
+
+def implausible_of(records: Iterable[Record]) -> int:
+    """Count the records whose mask is implausible for its skeleton."""
+    return sum(record.get("implausible") is not None for record in records)
 
 
 def record_of_failure(why: str) -> Record:

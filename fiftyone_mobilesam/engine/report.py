@@ -63,6 +63,7 @@ class Report:
         up_to_date: images that had been done before.
         failed: images that could not be used. They are tried again at the next call.
         masks: masks made.
+        implausible: those of them that can hardly be of the skeleton that was their prompt; the labels say why.
         failed_prompts: prompts that have a record with a reason in place of a mask.
         failures: of images all, of prompts the first 1,000.
         tracks: tracks that began.
@@ -83,6 +84,7 @@ class Report:
     up_to_date: int = 0
     failed: int = 0
     masks: int = 0
+    implausible: int = 0
     failed_prompts: int = 0
     failures: list[Failure] = field(default_factory=list)
     tracks: int = 0
@@ -130,6 +132,7 @@ class Report:
             self.done += 1
             self.empty += outcome.empty
             self.masks += outcome.masks
+            self.implausible += outcome.implausible
             self.failed_prompts += len(outcome.failures)
         self.tracks += outcome.tracks
         self.ended += outcome.ended
@@ -189,6 +192,8 @@ class Report:
         if self.state == FINISHED and gone > 0:
             lines.append(f"  {count(gone, 'image')} went away meanwhile.")
         lines += [f"  {count(number, *REMARKS[name])}." for name, number in self.remarks.items() if number]
+        if self.implausible:
+            lines.append(f"  {count(self.implausible, 'mask')} implausible for the skeleton that was the prompt.")
         lines += [f"  {self.polygons}"] if self.polygons is not None else []
         if self.tracks:
             lines.append(f"  {count(self.tracks, 'track')}, {len(self.ended)} ended early.")

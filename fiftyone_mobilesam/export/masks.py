@@ -4,20 +4,21 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 import numpy as np
 from fiftyone.core.collections import SampleCollection
-from fiftyone.core.media import IMAGE
+from fiftyone.core.media import IMAGE, VIDEO, get_media_type
 from PIL import Image
 
 from fiftyone_mobilesam.engine.item import Outcome
 from fiftyone_mobilesam.engine.report import Failure, Report
 from fiftyone_mobilesam.fields import label_fields
 from fiftyone_mobilesam.prompts import single_labels
-from mobilesam import FieldError
+from mobilesam import FieldError, ImageError
 from mobilesam.errors import reason_of
 from mobilesam.images import image_size
 
@@ -68,7 +69,7 @@ def exported_images(samples: SampleCollection, label_field: str) -> Iterator[Exp
     folder = os.path.commonpath({os.path.dirname(path) for path in samples.values("filepath")} or {os.curdir})
     for sample in samples.select_fields([label_field, "metadata"]).iter_samples():
         try:
-            original_hw, failure = image_size(sample.filepath), None
+            original_hw, failure = _size_of(sample.filepath), None
         except Exception as error:
             size = sample.metadata and (sample.metadata.height, sample.metadata.width)
             original_hw = size if size and all(size) else None
@@ -79,6 +80,19 @@ def exported_images(samples: SampleCollection, label_field: str) -> Iterator[Exp
         ]
         name = Path(os.path.relpath(sample.filepath, folder)).as_posix()
         yield ExportedImage(sample.id, sample.filepath, name, original_hw, masks)
+
+
+def _size_of(path: str) -> tuple[int, int]:
+    """Return the size (H, W) of an image, or of the frames of a video."""
+    return _size_of_frames(path) if get_media_type(path) == VIDEO else image_size(path)
+
+
+@lru_cache(maxsize=1)  # frames of a video come one after the other
+def _size_of_frames(path: str) -> tuple[int, int]:
+    metadata = fo.VideoMetadata.build_for(path)
+    if not (metadata.frame_height and metadata.frame_width):
+        raise ImageError(f"video must be readable by ffprobe, got {path!r}. Check the path, and that ffmpeg is there.")
+    return metadata.frame_height, metadata.frame_width
 
 
 def exported_mask(label: fo.Detection, original_hw: tuple[int, int]) -> ExportedMask:

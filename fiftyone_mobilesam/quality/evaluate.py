@@ -1,19 +1,20 @@
 """`fom.evaluate`: the masks of a field beside a person's, mask by mask."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
+from fiftyone.core.media import VIDEO
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.export.masks import ExportedImage, ExportedMask, check_masks, class_of, exported_images
-from fiftyone_mobilesam.fields import labels_path
+from fiftyone_mobilesam.fields import FRAMES, labels_path
 from mobilesam import FieldError
-from mobilesam.quality.comparison import Comparison
+from mobilesam.quality.comparison import PREDICTIONS, Comparison
 from mobilesam.quality.metrics import boundary_iou, mask_iou, size_of
 
 # Masks without a prompt in common are of one object if they overlap by so much: a bad mask still has its object.
@@ -36,7 +37,7 @@ class Evaluation(Comparison):
     label_field: str = "masks"
     ground_truth_field: str = "ground_truth"
     missed: int = 0
-    scored_by: ClassVar[str] = "confidence"
+    scored_by: str = "confidence"
 
     @property
     def title(self) -> str:
@@ -56,12 +57,12 @@ def evaluate(samples: SampleCollection, label_field: str, ground_truth_field: st
     A mask and a true mask belong together if they were made from one prompt: the true mask is the prompt itself, or has
     the same `prompt_id`. For all others FiftyOne's `evaluate_detections` says which true mask of the same class a mask
     is of. Each mask gets `true_iou` and `true_boundary_iou`, by which the App can sort and filter; 0 if it is of
-    nothing. Labels without a mask are in `failed`. Nothing is written on the true masks. `ap` goes by the confidence of
-    the masks and is there if all have one.
+    nothing. Labels without a mask are in `failed`. Nothing is written on the true masks. `ap` ranks the masks by
+    `mask_quality` if all have it, else by confidence; `scored_by` says which. Without either it is {}.
 
     Args:
-        samples: a dataset or view of images.
-        label_field: field of Detections with masks to judge.
+        samples: a dataset or view of images, or of videos with masks on their frames.
+        label_field: field of Detections with masks to judge, `frames.` before the name for the frames of videos.
         ground_truth_field: field of Detections with true masks. Images without any are left out.
 
     Returns:
@@ -70,10 +71,14 @@ def evaluate(samples: SampleCollection, label_field: str, ground_truth_field: st
     Raises:
         FieldError: a field without masks, or not of images.
     """
-    for argument, field in (("label_field", label_field), ("ground_truth_field", ground_truth_field)):
-        check_masks(samples, field, argument)
     if label_field == ground_truth_field:
         raise FieldError(f"ground_truth_field must be another field than label_field, got {label_field!r} for both.")
+    if samples.media_type == VIDEO and label_field.startswith(FRAMES) and ground_truth_field.startswith(FRAMES):
+        names = label_field.removeprefix(FRAMES), ground_truth_field.removeprefix(FRAMES)
+        found = evaluate(samples.to_frames(sample_frames="dynamic", sparse=True), *names)
+        return replace(found, label_field=label_field, ground_truth_field=ground_truth_field)
+    for argument, field in (("label_field", label_field), ("ground_truth_field", ground_truth_field)):
+        check_masks(samples, field, argument)
     judged = samples.filter_labels(ground_truth_field, _has_mask(), only_matches=True)
     if not len(judged):
         raise FieldError(
@@ -96,11 +101,15 @@ def _has_mask() -> F:
 def _match(samples: SampleCollection, evaluation: Evaluation) -> dict[str, str]:
     """Return the id of the true mask that overlaps a mask, by the mask's id, and note the average precision.
 
-    Average precision goes by the confidence of the masks, so all must have one.
+    FiftyOne ranks by confidence; where all have `mask_quality`, a view shows it in that place.
     """
     whole = samples.filter_labels(evaluation.label_field, _has_mask(), only_matches=False)
     labels = labels_path(whole, evaluation.label_field)
-    ranked = whole.count(labels) == whole.count(f"{labels}.confidence")
+    masks = whole.count(labels)
+    if whole.get_field(f"{labels}.mask_quality") is not None and masks == whole.count(f"{labels}.mask_quality"):
+        evaluation.scored_by = "mask_quality"
+        whole = whole.set_field(f"{labels}.confidence", F("mask_quality"))
+    ranked = masks == whole.count(f"{labels}.confidence")
     found = whole.evaluate_detections(
         evaluation.label_field,
         gt_field=evaluation.ground_truth_field,
@@ -139,7 +148,7 @@ def _compare(image: ExportedImage, truth: ExportedImage, overlapping: dict[str, 
                 "size": size_of(pixels.sum() if whole is None else whole.sum()),
                 "iou": 0.0 if whole is None else mask_iou(pixels, whole),
                 "boundary_iou": 0.0 if whole is None else boundary_iou(pixels, whole),
-                "predicted_iou": mask.label.get_attribute_value("predicted_iou", None),
+                **{name: mask.label.get_attribute_value(name, None) for name in PREDICTIONS},
             }
         )
     found.missed += len(truths.keys() - set(pairs.values()))

@@ -20,7 +20,7 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.fields import FRAMES, label_fields, labels_path
-from fiftyone_mobilesam.keep import MEASURED, TO_CHECK
+from fiftyone_mobilesam.keep import MEASURED, SKELETON, TO_CHECK
 from fiftyone_mobilesam.review.order import FAULT, acceptable, expected_iou
 from fiftyone_mobilesam.review.records import Change, Counts, MaskRef, MaskUnderReview, Queue
 from mobilesam import ConflictError, FieldError
@@ -31,6 +31,8 @@ OURS = ("prompt_id", *SIGNALS, "mask_quality", "failure")
 SHOW = ("undecided", "all", "accepted", "rejected", "failures", TO_CHECK)
 # What a new mask replaces of a label. The decision was about the old mask.
 REPLACED = ("mask", "mask_path", "bounding_box", *SIGNALS, "mask_quality", "failure", "review", "tags", "retried")
+# What a mask may have besides, and the new one as well.
+IF_THERE = (*MEASURED, *SKELETON)
 
 
 class Review:
@@ -74,20 +76,22 @@ class Review:
     def queue(self, show: str = "undecided") -> Queue:
         """Put the masks in the order in which they are best looked at.
 
-        Records without a mask come first. Then the masks by expected loss, highest first: 1 less `mask_quality`. Where
-        that is not known it is told from the masks where it is, at the same place in the order of `predicted_iou *
-        stability_score`; if it is known nowhere, that product is taken. After 25 decisions it is the probability that a
-        mask is rejected, as the decisions tell, see `order.acceptable`. Near duplicates of one fault, of one class and
-        within 0.02, stand together; masks about which nothing is known come last. No image, mask or sample is loaded:
-        100,000 labels take about half a second. Masks drawn to be checked come in random order.
+        Records without a mask come first, then masks that are implausible for their skeleton. The others come by
+        expected loss, highest first: 1 less `mask_quality`. Where that is not known it is told from the masks where it
+        is, at the same place in the order of `predicted_iou * stability_score`; if it is known nowhere, that product is
+        taken. After 25 decisions it is the probability that a mask is rejected, as the decisions tell, see
+        `order.acceptable`. Near duplicates of one fault, of one class and within 0.02, stand together; masks of which
+        nothing is known come last. No image, mask or sample is loaded: 100,000 labels take about half a second. Masks
+        drawn to be checked come in random order.
 
         Args:
             show: which ones, one of `SHOW`.
         """
         if show not in SHOW:
             raise ValueError(f"show must be one of {', '.join(SHOW)}, got {show!r}.")
-        refs, columns = self._columns((*SIGNALS, "mask_quality", "label", "failure", "review", "tags"))
+        refs, columns = self._columns((*SIGNALS, "mask_quality", "label", "failure", "implausible", "review", "tags"))
         failed = np.array([value is not None for value in columns["failure"]], dtype=bool)
+        odd = np.array([value is not None for value in columns["implausible"]], dtype=bool)
         review = np.array(columns["review"], dtype=object)
         wanted = {
             "undecided": ~np.isin(review, DECISIONS),
@@ -102,7 +106,7 @@ class Review:
         decided = np.select([review == "accepted", review == "rejected"], [1.0, 0.0], np.nan)
         learnt = acceptable(expected, classes, np.where(failed, np.nan, decided)) if len(refs) else None
         expected = expected if learnt is None else learnt
-        order = np.lexsort((expected, classes, np.floor(expected / FAULT), ~failed))
+        order = np.lexsort((expected, classes, np.floor(expected / FAULT), ~odd, ~failed))
         if show == TO_CHECK:  # worst first, the decisions until now would not be those of a random draw
             order = np.random.default_rng(0).permutation(len(refs))
         order = order[wanted[order]]
@@ -160,8 +164,8 @@ class Review:
 
         The label is undecided again.
         """
-        measured = [name for name in MEASURED if name in mask.document]  # of the old mask
-        after = {name: label.to_dict().get(name) for name in (*REPLACED, *measured)}
+        others = [name for name in IF_THERE if name in mask.document]
+        after = {name: label.to_dict().get(name) for name in (*REPLACED, *others)}
         after["retried"] = True  # what was there before was not good enough
         after["review"], after["tags"] = None, [tag for tag in mask.document.get("tags") or [] if tag not in DECISIONS]
         return self._change(mask, "retried", after)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fiftyone_mobilesam.engine.item import Outcome
-from fiftyone_mobilesam.engine.records import Record, crop_of, record_of_failure
+from fiftyone_mobilesam.engine.records import Record, crop_of, implausible_of, record_of_failure
 from fiftyone_mobilesam.engine.report import Failure, Report
 from fiftyone_mobilesam.options import box_is_prompt
 from fiftyone_mobilesam.polygon_loss import PolygonLoss, coco_polygons
@@ -82,7 +82,8 @@ class CocoSink:
 
 
 # What an output annotation has of a record, besides the mask.
-SCORES = ("predicted_iou", "stability_score", "mask_quality", "pixels_moved", "outline_iou", "failure")
+SCORES = ("predicted_iou", "stability_score", "mask_quality", "pixels_moved", "outline_iou")
+SCORES += ("points_outside", "implausible", "failure")
 
 
 def write_output(
@@ -92,7 +93,7 @@ def write_output(
 
     `record_of` gives the record of the annotation at a position; for `box` see `options.box_is_prompt`.
     """
-    report.masks, report.failed_prompts = 0, 0
+    report.masks, report.implausible, report.failed_prompts = 0, 0, 0
     report.failures = [failure for failure in report.failures if failure.prompt_id is None]
     report.polygons = PolygonLoss() if segmentation == "polygon" else None
     keep_box = box_is_prompt(box, filled=True)
@@ -110,6 +111,7 @@ def write_output(
             changed.setdefault("area", 0)
             return changed
         report.masks += 1
+        report.implausible += implausible_of([record])
         if not (keep_box and changed.get("bbox")):
             changed["bbox"] = record["bbox"]
         changed["area"] = record["area"]

@@ -15,7 +15,7 @@ from fiftyone_mobilesam.engine.item import Answer, LoadedImage, Outcome, failed
 from fiftyone_mobilesam.engine.labeller import Labeller
 from fiftyone_mobilesam.fields import FRAMES
 from fiftyone_mobilesam.keep import LISTS, Names, Prompts, digest, listed, made_from, stable_id
-from fiftyone_mobilesam.labels import failures_of, found_detections, labels_of
+from fiftyone_mobilesam.labels import failures_of, found_detections, implausible_of, labels_of
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts, single_labels
 from fiftyone_mobilesam.sources.dataset import DatasetItem
@@ -124,6 +124,7 @@ class DatasetForm:
             Written(labels, pngs),
             len(made) - len(failures),
             failures,
+            implausible_of(made),
             empty=not made and not stays.labels,
             unchanged=item.fingerprint is not None and labels["fingerprint"] == item.stored,
             **tracks,

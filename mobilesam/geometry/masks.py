@@ -70,7 +70,7 @@ class MaskCrop(Crop):
         stability_score: see `stability_score`.
         low_res_logits: (256, 256) float32, if they were asked for. `logits[None]` can be the next `mask_input`.
         mask_quality: the IoU with a person's mask that is to be expected, see docs/accuracy.md; None where it is not
-            known.
+            known, or where others got more than half of the mask.
         logits: (y1 - y0, x1 - x0) float32 of the mask's pixels, if they were asked for.
         pixels_moved: how many of its pixels other masks got, if masks were not to overlap.
     """

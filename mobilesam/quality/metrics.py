@@ -82,8 +82,11 @@ def ranks(values: np.ndarray) -> np.ndarray:
 def share_of_gain(score: np.ndarray, true: np.ndarray, share: float = 0.25) -> float | None:
     """Return how much of what correcting the worst masks would win is won by correcting those of the lowest score.
 
-    (N,) scores and true IoUs -> 0 for masks that are drawn at random, 1 for the truly worst; None if all are equal.
+    (N,) scores and true IoUs -> 0 for masks that are drawn at random, 1 for the truly worst; None if all are equal, or
+    if there are none.
     """
+    if not len(true):
+        return None
     count, loss = round(share * len(true)), 1 - true
     chosen, best, chance = loss[np.argsort(score)[:count]].sum(), np.sort(loss)[::-1][:count].sum(), loss.mean() * count
     return float((chosen - chance) / (best - chance)) if best > chance else None

@@ -1,5 +1,7 @@
 """Masks beside true ones: pairs by prompt or overlap, figures computed by hand, written on the masks and only there."""
 
+import json
+
 import cv2
 import fiftyone as fo
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 from scenes import LEFT, RIGHT, draw_scene, ellipse_box, ellipse_mask, full_mask, iou
 
 import fiftyone_mobilesam as fom
+from fiftyone_mobilesam import cli
 from fiftyone_mobilesam.labels import relative_box
 from mobilesam import FieldError
 from mobilesam.geometry import tight_region
@@ -140,6 +143,66 @@ def test_frames_and_slices_of_groups(make_dataset, tmp_path):
     slices = groups.select_group_slices()
     assert fom.evaluate(slices, "masks", "truth").mean() == pytest.approx(1 / 3)
     assert slices.values("masks.detections.true_iou") == [[pytest.approx(1 / 3)]] * 2
+
+
+def test_frames_of_videos_need_no_image_files(video):
+    sample = video.first()
+    for number in (2, 3):
+        sample.frames[number]["truth"] = field(mask_of((10, 10, 30, 30)))
+        sample.frames[number]["masks"] = field(mask_of((20, 10, 40, 30)))
+    sample.save()
+    found = fom.evaluate(video, "frames.masks", "frames.truth")
+    assert (found.label_field, found.ground_truth_field) == ("frames.masks", "frames.truth")
+    assert [row["iou"] for row in found.rows] == pytest.approx([1 / 3, 1 / 3])
+    assert found.failed == []
+    written = video.values("frames.masks.detections.true_iou", unwind=True)
+    assert [value for value in written if value is not None] == pytest.approx([1 / 3, 1 / 3])
+    with pytest.raises(FieldError, match="samples must be images"):
+        fom.evaluate(video, "masks", "truth")
+
+
+def ranked(**attributes):
+    """A right mask and one of nothing, with a value of each attribute for each of the two."""
+    values = [{name: pair[i] for name, pair in attributes.items()} for i in (0, 1)]
+    return field(mask_of((10, 10, 30, 30), **values[0]), mask_of((100, 100, 120, 120), **values[1]))
+
+
+def test_average_precision_goes_by_mask_quality_where_all_masks_have_it(make_dataset):
+    truth = {"truth": field(mask_of((10, 10, 30, 30)))}
+    right, wrong = {"mask_quality": (0.9, 0.1)}, {"mask_quality": (0.9, None)}
+    dataset = make_dataset({**truth, "masks": ranked(confidence=(0.2, 0.8), **right)})
+    dataset.add_dynamic_sample_fields()  # as a run does
+    found = fom.evaluate(dataset, "masks", "truth")
+    assert found.scored_by == "mask_quality"
+    assert found.ap["AP"] == pytest.approx(1)  # by confidence the wrong mask would come first
+    assert "Masks scored by mask_quality: AP 1.000" in found.table()
+    assert dataset.values("masks.detections.confidence") == [[0.2, 0.8]]  # as it was
+    others = make_dataset({**truth, "masks": ranked(confidence=(0.2, 0.8), **wrong)})
+    others.add_dynamic_sample_fields()
+    found = fom.evaluate(others, "masks", "truth")
+    assert found.scored_by == "confidence"
+    assert found.ap["AP"] == pytest.approx(0.5)
+
+
+def test_the_figures_of_mask_quality_are_those_of_the_masks_that_have_one(make_dataset):
+    truth = field(mask_of((10, 10, 30, 30)))
+    dataset = make_dataset({"truth": truth, "masks": ranked(mask_quality=(0.9, 0.2), predicted_iou=(0.9, None))})
+    found = fom.evaluate(dataset, "masks", "truth").as_dict()["calibration"]
+    assert (found["mask_quality"]["count"], found["predicted_iou"]["count"]) == (2, 1)
+    assert found["mask_quality"]["expected_calibration_error"] == pytest.approx((0.1 + 0.2) / 2)
+    assert found["mask_quality"]["spearman"] == pytest.approx(1)
+
+
+def test_the_command_prints_the_table_and_writes_the_figures(by_hand, tmp_path, capsys):
+    words = ["evaluate", "--dataset", by_hand.name, "--label-field", "masks", "--ground-truth-field", "truth"]
+    assert cli.main([*words, "--json", str(tmp_path / "figures.json")]) == 1  # a label has no mask
+    assert "| small | 2 | 0.167 |" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert (figures["objects"], figures["missed"]) == (3, 1)
+    by_hand.reload()
+    assert by_hand.bounds("masks.detections.true_iou") == (0, 1)
+    assert cli.main([*words[:-1], "is_not_there"]) == 2
+    assert "ground_truth_field must be" in capsys.readouterr().err
 
 
 def test_what_was_measured_goes_with_its_truth(by_hand):

@@ -43,7 +43,8 @@ ALLOWED = {
     "quality": {"export", "fields", "host", "keep", "prompts", "review", "runs"},
     "review": {"engine", "fields", "host", "keep", "labels", "models", "options", "prompts", "zoo"},
     "app": {"engine", "fields", "host", "keep", "models", "options", "prompts", "quality", "review", "runs", "undo"},
-    "cli": {"export_masks", "jobs", "label_coco", "runs", "sinks", "write_report"},
+    "commands": {"evaluate", "export_masks", "write_report"},
+    "cli": {"commands", "jobs", "label_coco", "runs", "sinks"},
     "_plugin_entry": {"app"},
     "__init__": {"export", "jobs", "labels", "models", "quality"},
 }
@@ -53,6 +54,7 @@ WITHOUT_FIFTYONE = [
     *(ROOT / "sources" / name for name in ("coco.py", "coco_file.py", "json_items.py", "manifest.py")),
     *(ROOT / "sinks" / name for name in ("coco.py", "coco_books.py", "journal.py", "shards.py")),
     *(ROOT / "jobs" / name for name in ("coco.py", "ray.py", "merge_coco.py")),
+    *(path for path in FILES if path.parent.name == "commands"),
     *(ROOT / name for name in ("options.py", "polygon_loss.py", "cluster.py", "cli.py")),
 ]
 

@@ -11,6 +11,7 @@ from scenes import LEFT, RIGHT, draw_scene, ellipse_mask
 from mobilesam import SAM, AnnotationError, ImageError, UnsupportedError
 from mobilesam.geometry import rle
 from mobilesam.geometry.masks import interior_point
+from mobilesam.quality.comparison import Comparison
 from mobilesam.quality.metrics import (
     boundary,
     boundary_iou,
@@ -65,6 +66,24 @@ def test_calibration_by_hand():
     assert calibration(np.array([0.5]), np.array([0.5]))["pearson"] is None
 
 
+def test_a_prediction_that_no_mask_has_is_left_out_of_the_table():
+    rows = [{"image": "a", "category": "a", "size": "small", "iou": iou, "boundary_iou": iou} for iou in (0.2, 0.8)]
+    found = Comparison([row | {"predicted_iou": row["iou"], "mask_quality": None} for row in rows])
+    assert found.calibration("mask_quality")["share_of_gain"] is None
+    assert "mask_quality against" not in found.table()
+    assert "Predicted against true IoU: pearson 1.00, spearman 1.00" in found.table()
+
+
+def test_the_share_of_gain_is_that_of_the_lowest_quarter():
+    rows = [
+        {"image": "a", "category": "a", "size": "small", "iou": iou, "boundary_iou": iou, "predicted_iou": told}
+        for iou, told in zip((0.0, 1.0, 1.0, 1.0), (0.1, 0.9, 0.9, 0.9), strict=True)
+    ]
+    assert Comparison(rows).calibration()["share_of_gain"] == pytest.approx(1)
+    rows[0]["predicted_iou"], rows[1]["predicted_iou"] = 0.9, 0.1
+    assert Comparison(rows).calibration()["share_of_gain"] == pytest.approx(-1 / 3)
+
+
 @pytest.fixture
 def coco(tmp_path):
     """A COCO file of two scenes and an image that cannot be read."""
@@ -97,6 +116,8 @@ def test_a_scene_with_known_truth(sam, coco, tmp_path, capsys, prompts, least):
     assert report.ap["AP50"] == pytest.approx(1)
     assert "| all | 3 |" in report.table()
     assert "3.png" in report.table()
+    assert "mask_quality against true IoU: " in report.table()
+    assert report.calibration("mask_quality")["count"] == len(report.rows)
     assert json.loads(json.dumps(report.as_dict()))["objects"] == 3
 
 
