@@ -114,8 +114,8 @@ def add_error_removed(panel: types.Object, losses: np.ndarray, *, learnt: bool) 
     share = error_removed(losses)
     soon, total = min(NEXT, len(losses)), len(losses)
     text = (
-        f"The next {soon:,} decisions look at **{share[soon]:.0%}** of the error that is expected in the {total:,} "
-        f"masks from here on; in random order they would look at {soon / total:.0%}."
+        f"The next {soon:,} decisions look at **{_percent(share[soon])}** of the error that is expected in the "
+        f"{total:,} masks from here on; in random order they would look at {_percent(soon / total)}."
     )
     if learnt:
         text += " The order learns from your decisions, anew after every 25."
@@ -126,8 +126,12 @@ def add_error_removed(panel: types.Object, losses: np.ndarray, *, learnt: bool) 
         {"x": [0, total], "y": [0, 1], "name": "random order", "type": "scatter", "mode": "lines"},
     ]
     axes = {"xaxis": {"title": {"text": "decisions"}}, "yaxis": {"title": {"text": "expected error looked at"}}}
-    frame = {"height": 220, "margin": {"l": 60, "r": 20, "t": 20, "b": 45}, **axes}
+    frame = {"height": 220, "showlegend": True, "margin": {"l": 60, "r": 20, "t": 20, "b": 45}, **axes}
     panel.plot("error_plot", data=lines, layout=frame)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
 
 
 def _add_start_again(panel: types.Object, methods: Any) -> None:

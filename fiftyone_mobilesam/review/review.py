@@ -81,8 +81,8 @@ class Review:
         is, at the same place in the order of `predicted_iou * stability_score`; if it is known nowhere, that product is
         taken. After 25 decisions it is the probability that a mask is rejected, as the decisions tell, see
         `order.acceptable`. Near duplicates of one fault, of one class and within 0.02, stand together; masks of which
-        nothing is known come last. No image, mask or sample is loaded: 100,000 labels take about half a second. Masks
-        drawn to be checked come in random order.
+        nothing is known come last. No image, mask or sample is loaded: 100,000 labels take seconds. Masks drawn to be
+        checked come in random order.
 
         Args:
             show: which ones, one of `SHOW`.
