@@ -20,6 +20,12 @@ def multiplies(monkeypatch):
     return lambda answer: monkeypatch.setattr(mobilesam.fast.backend, "multiplies_bfloat16", lambda device: answer)
 
 
+has_kernels = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="this processor has no kernels for bfloat16: they need AVX-512 or AVX-NE-CONVERT",
+)
+
+
 def masks(sam, image, **options):
     predictor = SamPredictor(sam, fast=True, **options)
     predictor.set_image(image)
@@ -28,6 +34,7 @@ def masks(sam, image, **options):
     return [crop.full(image.shape[:2]) for [crop] in predictor.predict_batch(prompts)]
 
 
+@has_kernels
 @pytest.mark.parametrize("fast_encoder", [True, False], ids=["fast encoder", "plain encoder"])
 def test_bf16_gives_nearly_the_same_masks(sam, zidane, multiplies, monkeypatch, fast_encoder):
     multiplies(True)
@@ -54,6 +61,7 @@ def test_bf16_falls_back_where_it_would_be_slower(sam, multiplies):
         assert SamPredictor(sam, precision="bf16").backend.dtype == torch.float32
 
 
+@has_kernels
 def test_bf16_falls_back_if_the_self_test_fails(sam, multiplies, monkeypatch):
     multiplies(True)
     encode = FastEncoder.__call__
@@ -64,6 +72,7 @@ def test_bf16_falls_back_if_the_self_test_fails(sam, multiplies, monkeypatch):
         assert SAM(sam, precision="bf16").predictor.backend.precision == "fp32"
 
 
+@has_kernels
 def test_the_self_test_passes_in_bf16(sam, multiplies):
     multiplies(True)
     assert usable_precision(sam, "bf16") == "bf16"

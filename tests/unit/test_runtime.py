@@ -73,7 +73,7 @@ def test_ragged_prompts_in_one_call(predictors, multimask_output):
     ours, expected = (p.predict_batch(prompts, **kwargs) for p in predictors)
     for candidates, others in zip(ours, expected, strict=True):
         for a, b in zip(candidates, others, strict=True):
-            assert (a.full(HW) ^ b.full(HW)).sum() <= 1
+            assert (a.full(HW) ^ b.full(HW)).sum() <= 2  # ties: 1 of 200,000 pixels with AVX-512, 2 with AVX2
             assert abs(a.iou_prediction - b.iou_prediction) <= SCORE
             assert a.stability_score == pytest.approx(b.stability_score, abs=1e-3)
             assert np.abs(a.low_res_logits - b.low_res_logits).max() <= EXPORTED_LOGITS
