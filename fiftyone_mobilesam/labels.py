@@ -23,7 +23,7 @@ ATTRIBUTES = {
     "mask_quality": fo.FloatField,
     "failure": fo.StringField,
 }
-OF_ANOTHER_MASK = (*MEASURED, *SKELETON)  # which a prompt may have, and a new mask does not take over
+OF_ANOTHER_MASK = (*MEASURED, *SKELETON, "outline_iou")  # which a prompt may have, and a new mask does not take over
 
 
 def labels_of(

@@ -135,7 +135,7 @@ def _outline(label: fo.Label) -> Outline | None:
         raise PromptError(f"The mask to refine must be readable, got {reason_of(error)}. Restore its file.") from error
     if mask is None:
         return None
-    if mask.ndim != 2:
+    if mask.ndim != 2 or not mask.size:
         raise PromptError(f"The mask to refine must be (H, W), got {mask.shape}. Draw it again, or delete it.")
     x, y, width, height = label.bounding_box
     return {"mask": rle.encode(mask > 0), "box": [x, y, x + width, y + height]}

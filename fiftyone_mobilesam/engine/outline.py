@@ -32,7 +32,8 @@ def draw(outline: Outline, scale: np.ndarray, original_hw: tuple[int, int]) -> C
     size = y1 - y0, x1 - x0
     if "polygons" in outline:
         # From the edges of pixels to their centres.
-        shapes = [np.array(polygon).reshape(-1, 2) * scale - (x0, y0) - 0.5 for polygon in outline["polygons"]]
+        polygons = [np.array(polygon).reshape(-1, 2) for polygon in outline["polygons"] if len(polygon)]
+        shapes = [polygon * scale - (x0, y0) - 0.5 for polygon in polygons]
         mask = np.any([filled(shape, size) for shape in shapes], axis=0)
     else:
         mask = rle.decode(outline["mask"])

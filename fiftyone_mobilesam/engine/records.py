@@ -14,7 +14,7 @@ from mobilesam.geometry import rle
 
 # `segmentation` (uncompressed COCO run lengths), `area`, `bbox` (tight, x, y, w, h), `predicted_iou`,
 # `stability_score`, `mask_quality` and `failure`, which is None; of a prompt without a mask the last four only. Some
-# have `pixels_moved`, or `points_outside` and `implausible`.
+# have `pixels_moved`, `outline_iou`, or `points_outside` and `implausible`.
 Record = dict[str, Any]
 
 

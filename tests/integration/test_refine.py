@@ -56,7 +56,9 @@ def test_coarse_masks_are_repaired_and_say_how_much_they_changed(model, make_dat
 
 def test_polygons_are_prompts_and_open_lines_are_their_box(model, make_dataset):
     line = fo.Polyline(label="l", points=[[(0.1, 0.2), (0.45, 0.8)]], closed=False, filled=False)
-    dataset = make_dataset({"shapes": fo.Polylines(polylines=[rotated_box(*RIGHT, 10), line])})
+    rotated = rotated_box(*RIGHT, 10)
+    rotated.points = [*rotated.points, []]  # a part without points is none
+    dataset = make_dataset({"shapes": fo.Polylines(polylines=[rotated, line])})
     dataset.apply_model(model, label_field="new", prompt_field="shapes", refine=True)
     shape, box = dataset.first().new.detections
     assert iou(full_mask(shape), ellipse_mask(*RIGHT)) > 0.93
@@ -67,14 +69,16 @@ def test_polygons_are_prompts_and_open_lines_are_their_box(model, make_dataset):
 
 def test_what_cannot_be_refined_costs_that_label_alone(model, make_dataset):
     good = with_mask(ellipse_mask(*LEFT))
-    empty, gone, deep = (fo.Detection(label="x", bounding_box=list(good.bounding_box)) for _ in range(3))
+    empty, gone, deep, flat = (fo.Detection(label="x", bounding_box=list(good.bounding_box)) for _ in range(4))
+    flat.mask = np.ones((0, 5), bool)
     empty.mask, gone.mask_path, deep.mask = np.zeros((9, 9), bool), "/nowhere/mask.png", np.ones((4, 4, 3), np.uint8)
-    dataset = make_dataset({"old": fo.Detections(detections=[good, empty, gone, deep])})
+    dataset = make_dataset({"old": fo.Detections(detections=[good, empty, gone, deep, flat])})
     dataset.apply_model(model, label_field="new", prompt_field="old", refine=True)
     assert [label.failure and label.failure.split(",")[0] for label in dataset.first().new.detections] == [
         None,
         "A mask to refine must have pixels in the image",
         "The mask to refine must be readable",
+        "The mask to refine must be (H",
         "The mask to refine must be (H",
     ]
 
