@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tolerances import EMBEDDING, LOW_RES_LOGITS, LOW_RES_LOGITS_RELATIVE, MASK_IOU, SCORE
+from tolerances import EMBEDDING, LOW_RES_LOGITS, LOW_RES_LOGITS_RELATIVE, SCORE, same_mask
 
 from mobilesam import Prompt, SamPredictor, make_prompts
 from mobilesam.geometry import snap_outward
@@ -25,18 +25,13 @@ def peers(sam, upstream_sam, zidane):
     return ours, upstream
 
 
-def iou(a, b):
-    union = (a | b).sum()
-    return 1.0 if union == 0 else (a & b).sum() / union
-
-
 def assert_same(ours, upstream):
     masks, scores, logits = ours
     upstream_masks, upstream_scores, upstream_logits = upstream
     assert np.abs(logits - upstream_logits).max() <= LOW_RES_LOGITS
     assert np.abs(scores - upstream_scores).max() <= SCORE
     assert masks.shape == upstream_masks.shape
-    assert all(iou(a, b) >= MASK_IOU for a, b in zip(masks, upstream_masks, strict=True))
+    assert all(same_mask(a, b) for a, b in zip(masks, upstream_masks, strict=True))
 
 
 def test_image_embedding(peers):
@@ -120,7 +115,7 @@ def test_a_batch_gives_each_prompt_what_it_gets_alone(peers):
             box=prompt.box,
             multimask_output=False,
         )
-        assert iou(crop.full((720, 1280)), masks[0]) >= MASK_IOU
+        assert same_mask(crop.full((720, 1280)), masks[0])
         assert abs(crop.iou_prediction - scores[0]) <= SCORE
         assert np.abs(crop.low_res_logits - logits[0]).max() <= LOW_RES_LOGITS
 
@@ -159,8 +154,8 @@ def check_boxes(sam, upstream_sam, image, boxes):
     for box, (x0, y0, x1, y1), [crop], [inside] in zip(boxes, regions, whole, clipped, strict=True):
         masks, _, logits = upstream.predict(box=box, multimask_output=False)
         np.testing.assert_allclose(crop.low_res_logits, logits[0], rtol=LOW_RES_LOGITS_RELATIVE, atol=LOW_RES_LOGITS)
-        assert iou(crop.full(hw), masks[0]) >= MASK_IOU
-        assert iou(inside.full(hw)[y0:y1, x0:x1], masks[0][y0:y1, x0:x1]) >= MASK_IOU
+        assert same_mask(crop.full(hw), masks[0])
+        assert same_mask(inside.full(hw)[y0:y1, x0:x1], masks[0][y0:y1, x0:x1])
         assert inside.full(hw).sum() == inside.full(hw)[y0:y1, x0:x1].sum()
 
 

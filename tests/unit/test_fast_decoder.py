@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tolerances import LOW_RES_LOGITS, MASK_IOU, SCORE
+from tolerances import LOW_RES_LOGITS, SCORE, same_mask
 
 from mobilesam import SamPredictor, make_prompts
 from mobilesam.geometry import snap_outward
@@ -24,12 +24,6 @@ def predictors(sam, zidane):
     return fast, plain
 
 
-def same(a, b):
-    """Whether two masks differ in ties only: one pixel of a small mask, 1 in 10,000 of a large one."""
-    a, b = a.full(HW), b.full(HW)
-    return (a ^ b).sum() <= max(1, (1 - MASK_IOU) * (a | b).sum())
-
-
 def prompts():
     return make_prompts(boxes=BOXES) + make_prompts(point_coords=POINTS, point_labels=LABELS)
 
@@ -43,14 +37,14 @@ def test_logits_and_scores(predictors, multimask_output):
         for a, b in zip(ours, expected, strict=True):
             np.testing.assert_allclose(a.low_res_logits, b.low_res_logits, atol=LOW_RES_LOGITS, rtol=1e-5)
             assert abs(a.iou_prediction - b.iou_prediction) <= SCORE
-            assert same(a, b)
+            assert same_mask(a.full(HW), b.full(HW))
 
 
 def test_regions_are_decoded_alone_and_stay_the_same(predictors):
     regions = [snap_outward(box, original_hw=HW) for box in BOXES]
     fast, plain = (p.predict_batch(make_prompts(boxes=BOXES), regions=regions) for p in predictors)
     for [a], [b], (x0, y0, x1, y1) in zip(fast, plain, regions, strict=True):
-        assert same(a, b)
+        assert same_mask(a.full(HW), b.full(HW))
         assert a.stability_score == pytest.approx(b.stability_score, abs=1e-3)
         assert a.full(HW)[y0:y1, x0:x1].sum() == a.area
 
@@ -60,7 +54,7 @@ def test_mask_prompts_take_the_plain_way(predictors):
     mixed = make_prompts(boxes=BOXES[:1], mask_inputs=[logits]) + make_prompts(boxes=BOXES[1:])
     fast, plain = (p.predict_batch(mixed) for p in predictors)
     for [a], [b] in zip(fast, plain, strict=True):
-        assert same(a, b)
+        assert same_mask(a.full(HW), b.full(HW))
 
 
 def test_new_weights_are_used_at_once(sam, zidane):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tolerances import EXPORTED_LOGITS, SCORE
+from tolerances import EXPORTED_LOGITS, SCORE, same_mask
 
 from mobilesam import (
     CheckpointError,
@@ -53,7 +53,7 @@ def test_predict(predictors, prompt, multimask_output):
     ours, expected = (p.predict(**prompt, multimask_output=multimask_output) for p in predictors)
     assert ours[0].dtype == bool
     assert ours[0].shape == expected[0].shape
-    assert (ours[0] ^ expected[0]).sum() <= 1
+    assert same_mask(ours[0], expected[0])
     assert np.abs(ours[1] - expected[1]).max() <= SCORE
     assert np.abs(ours[2] - expected[2]).max() <= EXPORTED_LOGITS
 
@@ -73,7 +73,7 @@ def test_ragged_prompts_in_one_call(predictors, multimask_output):
     ours, expected = (p.predict_batch(prompts, **kwargs) for p in predictors)
     for candidates, others in zip(ours, expected, strict=True):
         for a, b in zip(candidates, others, strict=True):
-            assert (a.full(HW) ^ b.full(HW)).sum() <= 2  # ties: 1 of 200,000 pixels with AVX-512, 2 with AVX2
+            assert same_mask(a.full(HW), b.full(HW))
             assert abs(a.iou_prediction - b.iou_prediction) <= SCORE
             assert a.stability_score == pytest.approx(b.stability_score, abs=1e-3)
             assert np.abs(a.low_res_logits - b.low_res_logits).max() <= EXPORTED_LOGITS
