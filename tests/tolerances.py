@@ -1,10 +1,8 @@
 """Every tolerance of the tests, with its reason."""
 
-# fp32 against upstream on one machine: the same sums in another order. Measured: at most 7.2e-5 on zidane and bus.
-LOW_RES_LOGITS = 1e-4
-# On 20 COCO images one box in 80 differs by 1.7e-4, on logits of 30 to 60. Upstream differs from itself as much: its
-# batched answer from its one-by-one answer by up to 1.2e-4 on the same boxes.
-LOW_RES_LOGITS_RELATIVE = 1e-5
+# fp32 against upstream on one machine: the same sums in another order, on logits of 30 to 60. Measured: at most 1.7e-4,
+# which is as much as upstream's batched answer differs from its one-by-one answer.
+LOW_RES_LOGITS = 3e-4
 EMBEDDING = 1e-5
 # Predicted IoU of peers is published with 4 digits.
 SCORE = 5e-5
