@@ -1,0 +1,1 @@
+"""Learning from corrected masks: what `SAM.train` and `mobilesam train` do."""

@@ -1,0 +1,91 @@
+"""What is learnt from: encoded images, and the true masks of objects in them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mobilesam.geometry import Crop, ImageEmbedding, clip_region
+from mobilesam.geometry.boxes import tight_region
+from mobilesam.geometry.frames import BINARY_MASK_LOGIT
+from mobilesam.geometry.masks import Tile, tile_for
+from mobilesam.predictor import SamPredictor
+from mobilesam.prompts import Prompt
+
+MARGIN = 0.25  # of a box's sides: as far around it a mask can be wrong, and is looked at
+
+
+@dataclass(frozen=True, eq=False)
+class TrueMask:
+    """An object of an image.
+
+    Attributes:
+        prompt: what it was prompted with, or will be.
+        box: (4,) xyxy pixels of the original image, around the mask.
+        mask: the true mask.
+        tile: the image tokens that a loss looks at: the box and a margin.
+        target: (4 * rows, 4 * columns) uint8, the share of each low-res pixel of the tile that is mask, times 255.
+    """
+
+    prompt: Prompt
+    box: np.ndarray
+    mask: Crop
+    tile: Tile
+    target: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An image, encoded, with the objects that are learnt from; features are (1, 256, 64, 64) in half precision."""
+
+    name: str
+    embedding: ImageEmbedding
+    objects: list[TrueMask]
+
+    @property
+    def full_precision(self) -> ImageEmbedding:
+        """The embedding as the decoder takes it, in float32."""
+        return replace(self.embedding, features=self.embedding.features.float())
+
+
+def example(
+    predictor: SamPredictor, name: str, image: np.ndarray, objects: Iterable[tuple[Prompt, np.ndarray]]
+) -> Example:
+    """Encode an image (H, W, 3) uint8 RGB and take in its objects: prompts and true masks (H, W) bool, not empty."""
+    [embedding] = predictor.encode_images([image])
+    embedding = ImageEmbedding(embedding.features.half(), embedding.original_hw, embedding.input_hw)
+    return Example(name, embedding, [true_mask(predictor, prompt, mask) for prompt, mask in objects])
+
+
+def true_mask(predictor: SamPredictor, prompt: Prompt, mask: np.ndarray) -> TrueMask:
+    """Take in one object of an image."""
+    original_hw = mask.shape
+    region = tight_region(mask)
+    x0, y0, x1, y1 = region
+    seen = np.array(region, dtype=float)
+    if prompt.box is not None:  # the margin goes around what the prompt says as well
+        seen = np.concatenate([np.minimum(seen[:2], prompt.box[:2]), np.maximum(seen[2:], prompt.box[2:])])
+    matrices = predictor.transform.upscale_matrices(original_hw)
+    r0, c0, r1, c1 = tile = tile_for(matrices, clip_region(seen, MARGIN, original_hw=original_hw))
+    logits = predictor.transform.apply_mask(mask)[0, 4 * r0 : 4 * r1, 4 * c0 : 4 * c1]
+    target = np.round((logits / BINARY_MASK_LOGIT + 1) * 127.5).astype(np.uint8)
+    return TrueMask(prompt, np.array(region, dtype=float), Crop(region, mask[y0:y1, x0:x1].copy()), tile, target)
+
+
+def batches(examples: list[Example], rng: np.random.Generator, size: int) -> Iterator[list[tuple[Example, list[int]]]]:
+    """Go through all objects once, by chance: lists of images and indices of some of their objects, `size` in all.
+
+    Objects of an image stay together where they can, because the image's side of the decoder is computed once for them.
+    """
+    parts = []
+    for one in examples:
+        order = rng.permutation(len(one.objects)).tolist()
+        parts += [(one, order[start : start + size]) for start in range(0, len(order), size)]
+    batch: list[tuple[Example, list[int]]] = []
+    for index in rng.permutation(len(parts)).tolist():
+        batch.append(parts[index])
+        if sum(len(some) for _, some in batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

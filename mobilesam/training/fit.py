@@ -1,0 +1,140 @@
+"""The fitting itself: a decoder that learns step by step, and the mean of its latest weights, which is kept."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mobilesam.modeling import Sam
+from mobilesam.predictor import SamPredictor
+from mobilesam.training.examples import Example, batches
+from mobilesam.training.loss import loss_of, prompt_for
+
+PROMPTS = ("given", "box", "point", "both")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How is learnt. The values were chosen on four kinds of images, see docs/training.md.
+
+    Attributes:
+        prompts: "given" for what each object was prompted with, "box", "point", or "both" in turns.
+        passes: over all objects. Default: by their number.
+        batch: objects a step.
+        rate: of AdamW, reached after a tenth of the steps, and then falling to 0.
+        pull: share of the way back to the old weights at each step.
+        mean: how much of the mean of the weights is from before a step.
+        replay: photographs a step, so that what the model knew stays known.
+        seed: of the order, the prompts and the split.
+    """
+
+    prompts: str = "given"
+    passes: int | None = None
+    batch: int = 8
+    rate: float = 1e-4
+    pull: float = 0.0
+    mean: float = 0.98
+    replay: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.prompts not in PROMPTS:
+            raise ValueError(f"prompts must be one of {', '.join(PROMPTS)}, got {self.prompts!r}.")
+        if self.passes is not None and self.passes < 1:
+            raise ValueError(f"passes must be 1 at least, got {self.passes}.")
+
+    def passes_over(self, objects: int) -> int:
+        """Return how often to go over so many objects: often over few, at least five times over many."""
+        return self.passes or int(np.clip(300 // max(1, objects), 5, 20))
+
+
+class Fit:
+    """A copy of a model whose mask decoder learns from examples.
+
+    `one_pass` goes over them once; `state` and `load_state` keep all that the next pass depends on.
+    """
+
+    def __init__(self, sam: Sam, examples: list[Example], photographs: list[Example], recipe: Recipe):
+        self.examples, self.photographs, self.recipe = examples, photographs, recipe
+        self.passes = recipe.passes_over(sum(len(one.objects) for one in examples))
+        self.done = 0
+        sam = copy.deepcopy(sam).requires_grad_(False)
+        self.predictor = SamPredictor(sam)
+        self.weights: dict[str, Tensor] = dict(sam.mask_decoder.requires_grad_(True).named_parameters())
+        self.before = {name: value.detach().clone() for name, value in self.weights.items()}
+        self.mean = {name: value.detach().clone() for name, value in self.weights.items()}
+        self.optimizer = torch.optim.AdamW(self.weights.values(), recipe.rate, weight_decay=0.0)
+        self.steps = self.passes * len(list(self._batches(0)))
+        self.step = 0
+
+    def one_pass(self, tell: Callable[[float], Any] = lambda loss: None) -> None:
+        """Go over all objects once; `tell` is called after each step with its mean loss an object."""
+        rng = np.random.default_rng([self.recipe.seed, self.done])
+        for batch in self._batches(self.done):
+            kind = self.recipe.prompts
+            kind = ("box", "point")[rng.integers(2)] if kind == "both" else kind
+            count, loss = sum(len(some) for _, some in batch), 0.0
+            for _ in range(self.recipe.replay if self.photographs else 0):
+                photograph = self.photographs[rng.integers(len(self.photographs))]
+                some = rng.permutation(len(photograph.objects))[: self.recipe.batch].tolist()
+                self._learn(photograph, some, kind if kind == "point" else "box", rng, len(some))
+            for example, some in batch:
+                loss += self._learn(example, some, kind, rng, count)
+            self._update()
+            tell(loss)
+        self.done += 1
+
+    def _batches(self, number: int) -> Iterator[list[tuple[Example, list[int]]]]:
+        return batches(self.examples, np.random.default_rng([self.recipe.seed, number, 1]), self.recipe.batch)
+
+    def _learn(self, example: Example, some: list[int], kind: str, rng: np.random.Generator, count: int) -> float:
+        """Add the gradient of some objects of an image, and return their share of the mean loss of `count` objects."""
+        objects = [example.objects[i] for i in some]
+        prompts = [prompt_for(one, kind, example.embedding.original_hw, rng) for one in objects]
+        loss = loss_of(self.predictor, example, objects, prompts) / count
+        loss.backward()
+        return loss.item()
+
+    def _update(self) -> None:
+        torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
+        warm_up = max(1, self.steps // 10)
+        rate = min((self.step + 1) / warm_up, (1 + math.cos(math.pi * self.step / self.steps)) / 2)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate * rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        keep = min(self.recipe.mean, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.weights.items():
+                if self.recipe.pull:
+                    value.lerp_(self.before[name], self.recipe.pull * rate)
+                self.mean[name].lerp_(value, 1 - keep)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next pass depends on, as `torch.save` takes it."""
+        own = {"weights": {name: value.detach() for name, value in self.weights.items()}, "mean": self.mean}
+        return {**own, "optimizer": self.optimizer.state_dict(), "done": self.done, "step": self.step}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a `state` of the same examples, photographs and recipe."""
+        with torch.no_grad():
+            for kept, values in ((self.weights, state["weights"]), (self.mean, state["mean"])):
+                for name, value in kept.items():
+                    value.copy_(values[name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.done, self.step = state["done"], state["step"]
+
+
+def blended(sam: Sam, decoders: list[dict[str, Tensor]], share: float) -> Sam:
+    """Return a copy of a model whose decoder goes a share of the way to the mean of other decoders' weights."""
+    sam = copy.deepcopy(sam)
+    with torch.no_grad():
+        for name, value in sam.mask_decoder.named_parameters():
+            value.lerp_(torch.stack([decoder[name] for decoder in decoders]).mean(0), share)
+    return sam
