@@ -66,7 +66,7 @@ def _exclusive(predictor: SamPredictor, folder: Path, images: Path, limit: int |
     for entry, annotations in with_objects(truth, limit):
         pixels = read_image(images / entry["file_name"])
         hw = pixels.shape[:2]
-        cases = usable_cases(truth, annotations, hw)
+        cases, _ = usable_cases(truth, annotations, hw)
         prompts = [prompt for _, _, prompt in cases]
         predictor.set_image(pixels)
         regions = [clip_region(prompt.box, True, original_hw=hw) for prompt in prompts]

@@ -57,7 +57,7 @@ def compare(predictor: SamPredictor, folder: Path, limit: int | None) -> dict[st
     for entry, annotations in with_objects(truth, limit):
         pixels = read_image(folder / "images" / entry["file_name"])
         hw = pixels.shape[:2]
-        cases = usable_cases(truth, annotations, hw)
+        cases, _ = usable_cases(truth, annotations, hw)
         chosen = [cases[i][1] for i in rng.permutation(len(cases))[:OBJECTS]]
         named = [(name, mask, true) for true in chosen for name, mask in coarser(true, rng).items()]
         if not named:

@@ -31,7 +31,7 @@ def measure(predictor: SamPredictor, truth, images: Path) -> dict[str, list[dict
         pixels = read_image(images / record["file_name"])
         hw = pixels.shape[:2]
         predictor.set_image(pixels)
-        people = usable_cases(truth, annotations, hw)
+        people, _ = usable_cases(truth, annotations, hw)
         for points, visibility in POINTS.items():
             asked = [_skeleton(annotation, visibility) for annotation, _, _ in people]
             crops = {"true": [_crop(true) for _, true, _ in people]}

@@ -26,6 +26,7 @@ EPILOG = """examples:
   mobilesam predict zidane.jpg --point 900,370 --point 480,500 --format coco > masks.json
   mobilesam everything photos/ --format yolo --out labels/
   mobilesam validate --coco instances.json --images photos/
+  mobilesam train --coco corrected.json --images photos/ --out ours.safetensors
   mobilesam predict source=zidane.jpg bboxes=[439,437,524,709]     (as Ultralytics writes it)
 """
 # Ultralytics' `key=value` -> what it is called here.
@@ -104,6 +105,16 @@ def validate(args: argparse.Namespace) -> int:
     return SOME_FAILED if report.failed else OK
 
 
+def train(args: argparse.Namespace) -> int:
+    """Learn from COCO masks: a new checkpoint, if it is better on images left out."""
+    options = {"prompts": args.prompts, "passes": args.passes, "seed": args.seed, "limit": args.limit}
+    training = _model(args).train(args.coco, args.images, out=args.out, overwrite=args.overwrite, **options)
+    print(training)
+    for name, reason in training.failed:
+        print(f"{name}: {reason}", file=sys.stderr)
+    return OK if training.path else SOME_FAILED
+
+
 def info(args: argparse.Namespace) -> int:
     """Versions, device, weights, self-test."""
     import torch
@@ -172,6 +183,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--limit", type=int, metavar="N", help="use N images at most")
     command.add_argument("--json", metavar="FILE", help="write all figures")
     command.add_argument("--plot", metavar="FILE", help="draw predicted against true IoU")
+    command = add("train", train, model)
+    command.add_argument("--coco", required=True, help="COCO instances with true masks")
+    command.add_argument("--images", required=True, help="their folder")
+    command.add_argument("--out", default="mobile_sam_trained.safetensors", metavar="FILE", help="the new checkpoint")
+    command.add_argument("--overwrite", action="store_true", help="replace --out if it is there")
+    command.add_argument("--prompts", default="given", choices=("given", "point", "both"), help="boxes, clicks or both")
+    command.add_argument("--passes", type=int, metavar="N", help="over all masks; default: by their number")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--limit", type=int, metavar="N", help="use N images at most")
     add("info", info, model)
     add("download", download).add_argument("--out", metavar="FILE", help="default: in the user's cache folder")
     return parser

@@ -6,13 +6,15 @@ Torch is loaded by what handles tensors, not before.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Sequence
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 20
 BUNDLED = Path(__file__).parent / "assets" / "mobile_sam.safetensors"
 HEADS = BUNDLED.with_name("heads.safetensors")  # see `mobilesam/heads/`
+SUFFIXES = (".safetensors", ".pt", ".pth")
+CARD = "model_card"
 NAMES = ("mobile_sam.pt", "mobile_sam.pth", "mobile_sam.safetensors")
 
 # TinyViT's classifier: upstream's files carry it, segmentation never reads it, the bundled file leaves it out.
@@ -145,13 +149,40 @@ def check_layout(state: dict[str, Tensor], expected: dict[str, Tensor], *, sourc
         )
 
 
-def save_checkpoint(state: dict[str, Tensor], path: str | Path) -> None:
-    """Write a state dict as a `.pt` file that upstream's own code loads strictly: 439 keys, the unused ones zero."""
+def save_checkpoint(state: dict[str, Tensor], path: str | Path, card: dict[str, Any] | None = None) -> None:
+    """Write a state dict that upstream's own code loads strictly: 439 keys, the unused ones zero.
+
+    A `.safetensors` file holds the card as metadata, a `.pt` or `.pth` file as one more entry of its archive.
+    """
     import torch
+    from safetensors.torch import save
 
     unused = {key: torch.zeros(shape) for key, shape in UNUSED_SHAPES.items()}
-    with replacing(path) as unfinished, open(unfinished, "wb") as file:  # given a path, torch writes its name into it
-        torch.save({**unused, **{key: value.detach().cpu() for key, value in state.items()}}, file)
+    state = {**unused, **{key: value.detach().cpu().contiguous() for key, value in state.items()}}
+    text = None if card is None else json.dumps(card)
+    with replacing(path) as unfinished:
+        if Path(path).suffix == ".safetensors":
+            unfinished.write_bytes(save(state, None if text is None else {CARD: text}))
+            return
+        with open(unfinished, "wb") as file:  # given a path, torch writes its name into it
+            torch.save(state, file)
+        if text is not None:
+            with zipfile.ZipFile(unfinished, "a") as archive:
+                archive.writestr(zipfile.ZipInfo(f"archive/{CARD}.json"), text)
+
+
+def read_card(path: str | Path) -> dict[str, Any] | None:
+    """Return the model card in a file of `save_checkpoint`, None where there is none."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(CARD)
+    else:
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read(name) if (name := f"archive/{CARD}.json") in archive.namelist() else None
+    return None if text is None else json.loads(text)
 
 
 def download(

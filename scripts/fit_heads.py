@@ -42,7 +42,8 @@ def images_of(folder, limit):
     truth = load_truth(folder / "instances.json")
     for number, (entry, annotations) in enumerate(with_objects(truth, limit)):
         pixels = read_image(folder / "images" / entry["file_name"])
-        if cases := usable_cases(truth, annotations, pixels.shape[:2]):
+        cases, _ = usable_cases(truth, annotations, pixels.shape[:2])
+        if cases:
             yield number, pixels, cases
 
 

@@ -13,7 +13,7 @@ import torch
 
 from mobilesam.automatic_mask_generator import SamAutomaticMaskGenerator
 from mobilesam.build_sam import load_model
-from mobilesam.errors import ImageError, PromptError, UnsupportedError
+from mobilesam.errors import ImageError, PromptError
 from mobilesam.front.nested_prompts import parse_prompts, split_by_image
 from mobilesam.front.results import Boxes, Masks, Results
 from mobilesam.geometry import ImageEmbedding, MaskCrop
@@ -25,6 +25,9 @@ from mobilesam.predictor import SamPredictor
 from mobilesam.prompts import Prompt
 from mobilesam.quality.validation import Validation, validate
 from mobilesam.selftest import usable_precision
+from mobilesam.training.fit import Recipe
+from mobilesam.training.train import Training, train
+from mobilesam.weights import absolute_weights, load_state_dict
 
 # Keywords of Ultralytics' `predict` that have no meaning here or only one possible value, so that calls still work.
 ACCEPTED = {"verbose", "task", "mode", "retina_masks", "show_labels", "show_conf", "show_boxes", "batch", "half"}
@@ -69,6 +72,7 @@ class MobileSAM:
         precision: str = "fp32",
         verify: bool = True,
     ):
+        self.weights = "" if isinstance(model, Sam) else absolute_weights(model)
         if not isinstance(model, Sam):
             model = load_model(model, device=_device(device), verify=verify)
         elif device is not None:
@@ -198,16 +202,51 @@ class MobileSAM:
         """Compare masks with COCO ground truth. See `mobilesam.quality.validation.validate` for the options."""
         return validate(self.predictor, coco, images, **options)
 
-    def train(self, *args: Any, **kwargs: Any) -> None:
-        """Not there, as in Ultralytics.
+    def train(
+        self,
+        coco: str | Path,
+        images: str | Path,
+        *,
+        out: str | Path = "mobile_sam_trained.safetensors",
+        prompts: str = "given",
+        passes: int | None = None,
+        seed: int = 0,
+        limit: int | None = None,
+        **options: Any,
+    ) -> Training:
+        """Learn from true masks, and use the new weights if they are better on images that were not learnt from.
+
+        Args:
+            coco: COCO instances file.
+            images: the folder of its images.
+            out: the new checkpoint. A model card, `.md`, appears beside it.
+            prompts: "given" for the boxes of the annotations, "point" for clicks, "both" for both in turns.
+            passes: over all masks. Default: by their number.
+            seed: of the order, the prompts and the split.
+            limit: use so many images at most.
+            options: see `mobilesam.training.train.train`.
 
         Raises:
-            UnsupportedError: always; it says what there is instead.
+            AnnotationError: the file is not COCO's.
+            CheckpointError: `out` is there already, or has another suffix.
+            NotEnoughTruthError: fewer than 10 masks, or all of one image.
         """
-        raise UnsupportedError(
-            "There is no training here. Fine-tune with upstream's code or another trainer: weights in its layout load "
-            'by path, SAM("tuned.pt"), and SAM.val() compares them with your ground truth.'
+        from mobilesam.training.coco import coco_images
+
+        failed: list[tuple[str, str]] = []
+        training = train(
+            self.model,
+            coco_images(coco, images, failed, limit),
+            out,
+            recipe=Recipe(prompts=prompts, passes=passes, seed=seed),
+            started_from=self.weights,
+            failed=failed,
+            **options,
         )
+        if training.path:
+            self.model.load_state_dict(load_state_dict(training.path))
+            self.weights = str(training.path)
+        return training
 
     def _find(
         self, prompts: list[Prompt], image: np.ndarray, *, multimask_output: bool, quality: str, overlap: str

@@ -1,9 +1,10 @@
 """Masks beside COCO ground truth: `SAM.val` and `mobilesam validate`."""
 
 import json
-from collections.abc import Iterator
-from contextlib import redirect_stdout, suppress
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -88,12 +89,10 @@ def validate(
         try:
             image = read_image(path)
             predictor.set_image(image)
-            original_hw, cases = image.shape[:2], []
-            for annotation in objects:
-                try:
-                    cases.append(_case(annotation, truth, original_hw, prompts, jitter, rng))
-                except MobileSamError as error:
-                    report.failed.append((f"{path}, annotation {annotation['id']}", str(error)))
+            original_hw = image.shape[:2]
+            make = partial(_case, prompts=prompts, jitter=jitter, rng=rng)
+            cases, failed = usable_cases(truth, objects, original_hw, make)
+            report.failed += [(f"{path}, {name}", reason) for name, reason in failed]
             regions = [clip_region(prompt.box, clip, original_hw=original_hw) for _, _, prompt in cases]
             found = predictor.predict_batch([prompt for _, _, prompt in cases], regions=regions, quality=quality)
         except MobileSamError as error:
@@ -144,17 +143,29 @@ def with_objects(truth: Any, limit: int | None) -> Iterator[tuple[dict, list[dic
     return islice((pair for pair in records if pair[1]), limit)
 
 
-def usable_cases(truth: Any, annotations: list[dict], original_hw: tuple[int, int]) -> list[Case]:
-    """Return the annotations of an image that can be used, with their masks and their boxes as prompts."""
-    cases = []
+def usable_cases(
+    truth: Any, annotations: list[dict], original_hw: tuple[int, int], make: Callable[..., Case] | None = None
+) -> tuple[list[Case], list[tuple[str, str]]]:
+    """Return the annotations of an image that can be used, with their masks and their boxes as prompts.
+
+    Also the others, and why not.
+    """
+    cases, failed = [], []
     for annotation in annotations:
-        with suppress(MobileSamError):
-            cases.append(_case(annotation, truth, original_hw, "box", 0.0, np.random.default_rng(0)))
-    return cases
+        try:
+            cases.append((make or _case)(annotation, truth, original_hw))
+        except MobileSamError as error:
+            failed.append((f"annotation {annotation['id']}", str(error)))
+    return cases, failed
 
 
 def _case(
-    annotation: dict, truth: Any, original_hw: tuple[int, int], prompts: str, jitter: float, rng: np.random.Generator
+    annotation: dict,
+    truth: Any,
+    original_hw: tuple[int, int],
+    prompts: str = "box",
+    jitter: float = 0.0,
+    rng: np.random.Generator | None = None,
 ) -> Case:
     """Return an annotation, its mask, and the prompt made from them, or raise why it cannot be used."""
     x, y, width, height = annotation.get("bbox") or (0, 0, 0, 0)

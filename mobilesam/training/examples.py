@@ -1,6 +1,7 @@
 """What is learnt from: encoded images, and the true masks of objects in them."""
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,13 +49,21 @@ class Example:
         return replace(self.embedding, features=self.embedding.features.float())
 
 
-def example(
-    predictor: SamPredictor, name: str, image: np.ndarray, objects: Iterable[tuple[Prompt, np.ndarray]]
-) -> Example:
-    """Encode an image (H, W, 3) uint8 RGB and take in its objects: prompts and true masks (H, W) bool, not empty."""
-    [embedding] = predictor.encode_images([image])
+@dataclass(frozen=True, eq=False)
+class Annotated:
+    """An image before it is encoded: (H, W, 3) uint8 RGB, and prompts with true masks (H, W) bool, not empty."""
+
+    name: str
+    image: np.ndarray
+    objects: list[tuple[Prompt, np.ndarray]]
+
+
+def encoded(predictor: SamPredictor, annotated: Annotated) -> Example:
+    """Encode an image and take in its objects."""
+    [embedding] = predictor.encode_images([annotated.image])
     embedding = ImageEmbedding(embedding.features.half(), embedding.original_hw, embedding.input_hw)
-    return Example(name, embedding, [true_mask(predictor, prompt, mask) for prompt, mask in objects])
+    objects = [true_mask(predictor, prompt, mask) for prompt, mask in annotated.objects]
+    return Example(annotated.name, embedding, objects)
 
 
 def true_mask(predictor: SamPredictor, prompt: Prompt, mask: np.ndarray) -> TrueMask:
@@ -89,3 +98,16 @@ def batches(examples: list[Example], rng: np.random.Generator, size: int) -> Ite
             batch = []
     if batch:
         yield batch
+
+
+def data_sha256(examples: list[Example]) -> str:
+    """Return what changes if an image, a prompt or a mask does."""
+    digest = hashlib.sha256()
+    for one in examples:
+        digest.update(
+            f"{one.name} {one.embedding.original_hw}".encode() + one.embedding.features.cpu().numpy().tobytes()
+        )
+        for truth in one.objects:
+            prompt = [None if x is None else x.tolist() for x in (truth.prompt.box, truth.prompt.point_coords)]
+            digest.update(f"{prompt} {truth.mask.region}".encode() + np.packbits(truth.mask.mask).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,83 @@
+"""The model card: what a checkpoint was made from, what it is better at, and what it forgot."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobilesam import weights as weight_files
+from mobilesam._version import __version__
+from mobilesam.modeling import Sam
+from mobilesam.training.examples import Example
+
+
+def card_of(
+    sam: Sam,
+    started_from: str,
+    examples: list[Example],
+    data_sha256: str,
+    settings: dict[str, Any],
+    own: dict[str, Any],
+    photographs: dict[str, Any] | None,
+    failed: list[tuple[str, str]],
+) -> dict[str, Any]:
+    """Return a card as plain data, without anything that another run on this machine would write differently."""
+    sizes = [truth.mask.area for one in examples for truth in one.objects]
+    helped = bool(settings["share"])
+    return {
+        "made_with": f"mobilesam {__version__}",
+        "started_from": {"weights": started_from, "sha256": weight_files.sha256_of_state(sam.state_dict())},
+        "data": {
+            "images": len(examples),
+            "masks": len(sizes),
+            "median_area_in_pixels": float(np.median(sizes)),
+            "left_out": len(failed),
+            "sha256": data_sha256,
+        },
+        "images_left_out": own,
+        "photographs": photographs,
+        "settings": settings,
+        "kept": "new weights" if helped else "old weights",
+        "reason": "" if helped else "No share of the way to the new weights was better on images left out.",
+    }
+
+
+def describe(card: dict[str, Any], path: Path | None) -> str:
+    """Return a card as Markdown, for people."""
+    data, settings = card["data"], card["settings"]
+    if card["kept"] == "new weights":
+        head = f"# {path.name if path else 'New weights'}"
+        verdict = f"Masks like these are better: mean IoU {_change(card['images_left_out'])} on images left out."
+    else:
+        head, verdict = "# The old weights stay", f"{card['reason']} Correct more masks, or masks that are more alike."
+    rows = [
+        ("images left out", card["images_left_out"]),
+        ("photographs, which come with the package", card["photographs"]),
+    ]
+    lines = [
+        head,
+        "",
+        f"{verdict} Learnt from {data['masks']:,} masks of {data['images']:,} images.",
+        "",
+        "| measured on | masks | mean IoU | gain | standard error | Spearman of the predicted IoU |",
+        "|---|---|---|---|---|---|",
+        *(_row(name, found) for name, found in rows if found),
+        "",
+        f"Started from: {card['started_from']['weights']} (SHA-256 {card['started_from']['sha256'][:16]}...)",
+        f"Data: SHA-256 {data['sha256'][:16]}..., {data['left_out']} left out",
+        f"Settings: {settings['recipe']}, {settings['parts']} parts, {settings['share']:.0%} of the way to new weights",
+        f"Made with: {card['made_with']}",
+    ]
+    return "\n".join(lines)
+
+
+def _change(found: dict[str, Any]) -> str:
+    return f"{found['mean_iou_before']:.3f} -> {found['mean_iou_after']:.3f}"
+
+
+def _row(name: str, found: dict[str, Any]) -> str:
+    error = "" if found["standard_error"] is None else f"{100 * found['standard_error']:.1f}"
+    ranks = " -> ".join(
+        "" if found[key] is None else f"{found[key]:.2f}" for key in ("spearman_before", "spearman_after")
+    )
+    return f"| {name} | {found['masks']} | {_change(found)} | {100 * found['gain']:+.1f} | {error} | {ranks} |"

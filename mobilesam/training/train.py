@@ -1,0 +1,208 @@
+"""From true masks to a checkpoint that is better on images like them: `SAM.train`, `mobilesam train`, `fom.train`.
+
+The images are split in parts. For each part a decoder learns from the others and is measured on it, so every figure is
+of images that were not learnt from. What is kept is the mean of these decoders, as far away from the old weights as is
+best on those images and leaves photographs nearly as good as they were.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from mobilesam import weights as weight_files
+from mobilesam.embedding_cache import EmbeddingCache
+from mobilesam.errors import CheckpointError, NotEnoughTruthError
+from mobilesam.modeling import Sam
+from mobilesam.predictor import SamPredictor
+from mobilesam.selftest import self_test
+from mobilesam.training.card import card_of, describe
+from mobilesam.training.check import Checked, check, figures, joined
+from mobilesam.training.examples import Annotated, Example, data_sha256, encoded
+from mobilesam.training.fit import Fit, Recipe, blended
+from mobilesam.training.photographs import bundled_photographs
+from mobilesam.training.unfinished import Best, Unfinished
+
+PARTS = 3
+LEAST = 10  # masks
+SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the old weights to the new ones
+FORGOTTEN = 0.004  # mean IoU that photographs may lose
+PATIENCE = 4  # passes without a better mean IoU on the images left out
+
+
+Weights = dict[str, Tensor]
+
+
+class Choice(NamedTuple):
+    """A share of the way to the new weights, 0 for the old ones, and what it comes to on images left out."""
+
+    share: float
+    own: dict[str, Any]
+    photographs: dict[str, Any] | None
+
+
+@dataclass
+class Training:
+    """What a training came to.
+
+    Attributes:
+        helped: whether the new weights are better on images left out, and so were written.
+        path: the new checkpoint, its card beside it; None if the old weights stay.
+        card: all figures and settings, as plain data.
+        failed: what could not be learnt from, an image or an annotation, and why.
+    """
+
+    helped: bool
+    path: Path | None
+    card: dict[str, Any]
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return describe(self.card, self.path)
+
+
+def train(
+    sam: Sam,
+    annotated: Iterable[Annotated],
+    out: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    started_from: str = "mobile_sam.pt",
+    cache: EmbeddingCache | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    failed: list[tuple[str, str]] | None = None,
+) -> Training:
+    """Let the mask decoder of a model learn from true masks, and write a checkpoint if that helps.
+
+    Ctrl-C ends the learning and keeps the best so far; after a kill the same call goes on where it was. The model that
+    was given stays as it is.
+
+    Args:
+        sam: the model to start from.
+        annotated: images with prompts and true masks.
+        out: the new checkpoint, `.safetensors`, `.pt` or `.pth`, in upstream's layout.
+        recipe: how is learnt.
+        started_from: the name of the weights of `sam`, for the card.
+        cache: keeps image embeddings. Default: one beside `out` that is removed at the end.
+        overwrite: replace `out` if it is there.
+        progress: show a bar with the loss, the mean IoU on images left out, and the time left.
+        failed: what could not be read of `annotated`, which is in the result.
+
+    Raises:
+        CheckpointError: `out` is there, or has another suffix.
+        NotEnoughTruthError: fewer than 10 masks, or all of one image.
+        OSError: `out` cannot be written.
+    """
+    recipe, failed, out = recipe or Recipe(), [] if failed is None else failed, _checked_out(out, overwrite)
+    unfinished = Unfinished(out)
+    encoder = SamPredictor(sam, fast=True, cache=cache or EmbeddingCache(unfinished.folder / "embeddings"))
+    images = tqdm(annotated, "Encoding", unit="image", disable=not progress)
+    examples = [encoded(encoder, one) for one in images]
+    masks = sum(len(one.objects) for one in examples)
+    if masks < LEAST or len(examples) < 2:
+        raise NotEnoughTruthError(
+            f"Training must have at least {LEAST} true masks, of 2 images or more, got {masks} of {len(examples)}. "
+            "Correct or draw more masks, and train again." + (f" The first failure: {failed[0]}" if failed else "")
+        )
+    data = data_sha256(examples)
+    unfinished.open(data, recipe, weight_files.sha256_of_state(sam.state_dict()))
+    photographs = bundled_photographs(sam)
+    own, plain = _parts(examples, recipe.seed), _parts(photographs, recipe.seed)
+    if not (decoders := _learn(sam, own, plain, recipe, unfinished, progress)):
+        raise KeyboardInterrupt
+    found = _choose(sam, own, plain, decoders)
+    settings = {"recipe": vars(recipe), "parts": len(decoders), "share": found.share}
+    card = card_of(sam, started_from, examples, data, settings, found.own, found.photographs, failed)
+    new = blended(sam, decoders, found.share) if found.share else None
+    if new is not None:
+        try:
+            self_test(new)
+        except CheckpointError as error:
+            new, card["kept"], card["reason"] = None, "old weights", str(error)
+    if new is not None:
+        weight_files.save_checkpoint(new.state_dict(), out, card)
+        out.with_suffix(".md").write_text(describe(card, out) + "\n", encoding="utf-8")
+    unfinished.remove()
+    return Training(new is not None, out if new is not None else None, card, failed)
+
+
+def _checked_out(out: str | Path, overwrite: bool) -> Path:
+    out = Path(out).expanduser()
+    if out.suffix not in weight_files.SUFFIXES:
+        raise CheckpointError(f"out must end in {', '.join(weight_files.SUFFIXES)}, got {str(out)!r}. Name it so.")
+    if out.exists() and not overwrite:
+        raise CheckpointError(
+            f"out must be a new file, got {str(out)!r}, which is there. Name another, or pass overwrite=True."
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _parts(examples: list[Example], seed: int) -> list[list[Example]]:
+    """Split images in parts with about as many masks each: at most `PARTS`, none of them empty."""
+    parts: list[list[Example]] = [[] for _ in range(min(PARTS, len(examples)) or PARTS)]
+    order = [examples[i] for i in np.random.default_rng(seed).permutation(len(examples))]
+    for one in sorted(order, key=lambda one: -len(one.objects)):
+        min(parts, key=lambda part: sum(len(other.objects) for other in part)).append(one)
+    return parts
+
+
+def _learn(
+    sam: Sam,
+    own: list[list[Example]],
+    plain: list[list[Example]],
+    recipe: Recipe,
+    unfinished: Unfinished,
+    progress: bool,
+) -> list[Weights]:
+    """Return a decoder's weights for each part, learnt from the others; for fewer parts after Ctrl-C."""
+    best: dict[int, Best] = {}
+    steps = [Fit(sam, _others(own, part), [], recipe).steps for part in range(len(own))]
+    with tqdm(total=sum(steps), unit="step", disable=not progress) as bar, suppress(KeyboardInterrupt):
+        for part in range(len(own)):
+            fit = Fit(sam, _others(own, part), _others(plain, part), recipe)
+            start = Best(float(check(sam, own[part]).iou.mean()), None, 0)
+            best[part] = unfinished.load(part, fit) or start
+            bar.update(fit.step)
+            while fit.done < fit.passes and fit.done - best[part].passes < PATIENCE:
+                losses: list[float] = []
+                fit.one_pass(lambda loss, losses=losses: (losses.append(loss), bar.update()))
+                iou = float(check(blended(sam, [fit.mean], 1.0), own[part]).iou.mean())
+                bar.set_description(f"Part {part + 1} of {len(own)}: loss {np.mean(losses):.3f}, mean IoU {iou:.4f}")
+                if iou >= best[part].iou or best[part].weights is None:
+                    best[part] = Best(iou, {name: value.clone() for name, value in fit.mean.items()}, fit.done)
+                unfinished.save(part, fit, best[part])
+            bar.update(fit.steps - fit.step)
+    return [found.weights for found in best.values() if found.weights is not None]
+
+
+def _choose(sam: Sam, own: list[list[Example]], plain: list[list[Example]], decoders: list[Weights]) -> Choice:
+    """Try shares of the way to the new weights; each decoder is judged on the part that it has not seen."""
+    plain = plain if any(plain) else []
+    before = [_check_parts([sam] * len(decoders), parts) for parts in (own, plain)]
+    choices = []
+    for share in SHARES:
+        models = [blended(sam, [decoder], share) for decoder in decoders]
+        own_now, plain_now = (
+            figures(was, _check_parts(models, parts)) if parts else None
+            for was, parts in zip(before, (own, plain), strict=True)
+        )
+        choices.append(Choice(share, own_now, plain_now))
+    allowed = [one for one in choices if one.photographs is None or one.photographs["gain"] >= -FORGOTTEN]
+    best = max(allowed or choices, key=lambda one: one.own["gain"])
+    helped = bool(allowed) and best.own["gain"] > 0
+    return best if helped else best._replace(share=0.0)
+
+
+def _check_parts(models: list[Sam], parts: list[list[Example]]) -> Checked:
+    return joined([check(model, part) for model, part in zip(models, parts, strict=False)])
+
+
+def _others(parts: list[list[Example]], index: int) -> list[Example]:
+    return [one for number, part in enumerate(parts) if number != index for one in part]
