@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilesam import weights as weight_files
+import mobilesam.weights as weight_files
 from mobilesam._version import __version__
 from mobilesam.modeling import Sam
 from mobilesam.training.examples import Example

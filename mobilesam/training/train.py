@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from mobilesam import weights as weight_files
+import mobilesam.weights as weight_files
 from mobilesam.embedding_cache import EmbeddingCache
 from mobilesam.errors import CheckpointError, NotEnoughTruthError
 from mobilesam.modeling import Sam

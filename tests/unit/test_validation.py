@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scenes import LEFT, RIGHT, draw_scene, ellipse_mask
 
-from mobilesam import SAM, AnnotationError, ImageError, UnsupportedError
+from mobilesam import SAM, AnnotationError, ImageError
 from mobilesam.geometry import rle
 from mobilesam.geometry.masks import interior_point
 from mobilesam.quality.comparison import Comparison
@@ -179,5 +179,3 @@ def test_errors_say_what_to_do(sam, coco, tmp_path):
         SAM(sam).val(coco, tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="box, point, jitter"):
         SAM(sam).val(coco, tmp_path, prompts="text")
-    with pytest.raises(UnsupportedError, match="no training"):
-        SAM(sam).train(data="coco8-seg.yaml", epochs=3)
