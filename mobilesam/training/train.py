@@ -106,6 +106,7 @@ def train(
     examples = [encoded(encoder, one) for one in images]
     masks = sum(len(one.objects) for one in examples)
     if masks < LEAST or len(examples) < 2:
+        unfinished.remove()
         raise NotEnoughTruthError(
             f"Training must have at least {LEAST} true masks, of 2 images or more, got {masks} of {len(examples)}. "
             "Correct or draw more masks, and train again." + (f" The first failure: {failed[0]}" if failed else "")
