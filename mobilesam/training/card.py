@@ -11,35 +11,16 @@ from mobilesam.modeling import Sam
 from mobilesam.training.examples import Example
 
 
-def card_of(
-    sam: Sam,
-    started_from: str,
-    examples: list[Example],
-    data_sha256: str,
-    settings: dict[str, Any],
-    own: dict[str, Any],
-    photographs: dict[str, Any] | None,
-    failed: list[tuple[str, str]],
-) -> dict[str, Any]:
-    """Return a card as plain data, without anything that another run on this machine would write differently."""
-    sizes = [truth.mask.area for one in examples for truth in one.objects]
-    helped = bool(settings["share"])
-    return {
-        "made_with": f"mobilesam {__version__}",
-        "started_from": {"weights": started_from, "sha256": weight_files.sha256_of_state(sam.state_dict())},
-        "data": {
-            "images": len(examples),
-            "masks": len(sizes),
-            "median_area_in_pixels": float(np.median(sizes)),
-            "left_out": len(failed),
-            "sha256": data_sha256,
-        },
-        "images_left_out": own,
-        "photographs": photographs,
-        "settings": settings,
-        "kept": "new weights" if helped else "old weights",
-        "reason": "" if helped else "No share of the way to the new weights was better on images left out.",
-    }
+def start_of(sam: Sam, started_from: str) -> dict[str, Any]:
+    """Return what a card says of where a training began; nothing that another run would write differently."""
+    weights = {"weights": started_from, "sha256": weight_files.sha256_of_state(sam.state_dict())}
+    return {"made_with": f"mobilesam {__version__}", "started_from": weights}
+
+
+def data_of(examples: list[Example]) -> dict[str, Any]:
+    """Return what a card says of the data."""
+    areas = [truth.mask.area for one in examples for truth in one.objects]
+    return {"images": len(examples), "masks": len(areas), "median_area_in_pixels": float(np.median(areas))}
 
 
 def describe(card: dict[str, Any], path: Path | None) -> str:

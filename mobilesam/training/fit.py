@@ -48,9 +48,15 @@ class Recipe:
         if self.passes is not None and self.passes < 1:
             raise ValueError(f"passes must be 1 at least, got {self.passes}.")
 
-    def passes_over(self, objects: int) -> int:
-        """Return how often to go over so many objects: often over few, at least five times over many."""
-        return self.passes or int(np.clip(300 // max(1, objects), 5, 20))
+    def passes_over(self, examples: list[Example]) -> int:
+        """Return how often to go over examples: often over few masks, five times at least over many."""
+        masks = sum(len(one.objects) for one in examples)
+        return self.passes or int(np.clip(200 // max(1, masks), 5, 12))
+
+
+def steps_over(examples: list[Example], recipe: Recipe) -> int:
+    """Return how many steps a fit will have, about."""
+    return recipe.passes_over(examples) * len(list(batches(examples, np.random.default_rng(0), recipe.batch)))
 
 
 class Fit:
@@ -61,7 +67,7 @@ class Fit:
 
     def __init__(self, sam: Sam, examples: list[Example], photographs: list[Example], recipe: Recipe):
         self.examples, self.photographs, self.recipe = examples, photographs, recipe
-        self.passes = recipe.passes_over(sum(len(one.objects) for one in examples))
+        self.passes = recipe.passes_over(examples)
         self.done = 0
         sam = copy.deepcopy(sam).requires_grad_(False)
         self.predictor = SamPredictor(sam)
@@ -69,7 +75,7 @@ class Fit:
         self.before = {name: value.detach().clone() for name, value in self.weights.items()}
         self.mean = {name: value.detach().clone() for name, value in self.weights.items()}
         self.optimizer = torch.optim.AdamW(self.weights.values(), recipe.rate, weight_decay=0.0)
-        self.steps = self.passes * len(list(self._batches(0)))
+        self.steps = steps_over(examples, recipe)
         self.step = 0
 
     def one_pass(self, tell: Callable[[float], Any] = lambda loss: None) -> None:
@@ -103,7 +109,8 @@ class Fit:
     def _update(self) -> None:
         torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
         warm_up = max(1, self.steps // 10)
-        rate = min((self.step + 1) / warm_up, (1 + math.cos(math.pi * self.step / self.steps)) / 2)
+        done = min(1.0, self.step / self.steps)  # another order can come to a step more
+        rate = min((self.step + 1) / warm_up, (1 + math.cos(math.pi * done)) / 2)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate * rate
         self.optimizer.step()

@@ -21,10 +21,10 @@ from mobilesam.errors import CheckpointError, NotEnoughTruthError
 from mobilesam.modeling import Sam
 from mobilesam.predictor import SamPredictor
 from mobilesam.selftest import self_test
-from mobilesam.training.card import card_of, describe
+from mobilesam.training.card import data_of, describe, start_of
 from mobilesam.training.check import Checked, check, figures, joined
 from mobilesam.training.examples import Annotated, Example, data_sha256, encoded
-from mobilesam.training.fit import Fit, Recipe, blended
+from mobilesam.training.fit import Fit, Recipe, blended, steps_over
 from mobilesam.training.photographs import bundled_photographs
 from mobilesam.training.unfinished import Best, Unfinished
 
@@ -39,11 +39,16 @@ Weights = dict[str, Tensor]
 
 
 class Choice(NamedTuple):
-    """A share of the way to the new weights, 0 for the old ones, and what it comes to on images left out."""
+    """What a share of the way to the new weights comes to on images left out, and whether it is what is kept.
+
+    `kept` is that share, or 0 for the old weights, with the reason.
+    """
 
     share: float
     own: dict[str, Any]
     photographs: dict[str, Any] | None
+    kept: float
+    reason: str = ""
 
 
 @dataclass
@@ -118,19 +123,27 @@ def train(
     if not (decoders := _learn(sam, own, plain, recipe, unfinished, progress)):
         raise KeyboardInterrupt
     found = _choose(sam, own, plain, decoders)
-    settings = {"recipe": vars(recipe), "parts": len(decoders), "share": found.share}
-    card = card_of(sam, started_from, examples, data, settings, found.own, found.photographs, failed)
-    new = blended(sam, decoders, found.share) if found.share else None
-    if new is not None:
+    if found.kept:
+        new = blended(sam, decoders, found.kept)
         try:
             self_test(new)
         except CheckpointError as error:
-            new, card["kept"], card["reason"] = None, "old weights", str(error)
-    if new is not None:
+            found = found._replace(kept=0.0, reason=str(error))
+    settings = {"recipe": vars(recipe), "parts": len(decoders), "share": found.share}
+    card = {
+        **start_of(sam, started_from),
+        "data": {**data_of(examples), "left_out": len(failed), "sha256": data},
+        "images_left_out": found.own,
+        "photographs": found.photographs,
+        "settings": settings,
+        "kept": "new weights" if found.kept else "old weights",
+        "reason": found.reason,
+    }
+    if found.kept:
         weight_files.save_checkpoint(new.state_dict(), out, card)
         out.with_suffix(".md").write_text(describe(card, out) + "\n", encoding="utf-8")
     unfinished.remove()
-    return Training(new is not None, out if new is not None else None, card, failed)
+    return Training(bool(found.kept), out if found.kept else None, card, failed)
 
 
 def _checked_out(out: str | Path, overwrite: bool) -> Path:
@@ -164,8 +177,8 @@ def _learn(
 ) -> list[Weights]:
     """Return a decoder's weights for each part, learnt from the others; for fewer parts after Ctrl-C."""
     best: dict[int, Best] = {}
-    steps = [Fit(sam, _others(own, part), [], recipe).steps for part in range(len(own))]
-    with tqdm(total=sum(steps), unit="step", disable=not progress) as bar, suppress(KeyboardInterrupt):
+    steps = sum(steps_over(_others(own, part), recipe) for part in range(len(own)))
+    with tqdm(total=steps, unit="step", disable=not progress) as bar, suppress(KeyboardInterrupt):
         for part in range(len(own)):
             fit = Fit(sam, _others(own, part), _others(plain, part), recipe)
             start = Best(float(check(sam, own[part]).iou.mean()), None, 0)
@@ -194,11 +207,15 @@ def _choose(sam: Sam, own: list[list[Example]], plain: list[list[Example]], deco
             figures(was, _check_parts(models, parts)) if parts else None
             for was, parts in zip(before, (own, plain), strict=True)
         )
-        choices.append(Choice(share, own_now, plain_now))
+        choices.append(Choice(share, own_now, plain_now, share))
     allowed = [one for one in choices if one.photographs is None or one.photographs["gain"] >= -FORGOTTEN]
     best = max(allowed or choices, key=lambda one: one.own["gain"])
-    helped = bool(allowed) and best.own["gain"] > 0
-    return best if helped else best._replace(share=0.0)
+    if best.own["gain"] <= 0:
+        return best._replace(kept=0.0, reason="The new weights were not better on images left out.")
+    if not allowed:
+        reason = f"On photographs the new weights lost more than the {100 * FORGOTTEN:.1f} points that they may lose."
+        return best._replace(kept=0.0, reason=reason)
+    return best
 
 
 def _check_parts(models: list[Sam], parts: list[list[Example]]) -> Checked:

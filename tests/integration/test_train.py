@@ -1,0 +1,133 @@
+"""A whole training on drawn scenes, in which masks are to be the inner half of what is seen."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from scenes import draw_scene, ellipse_mask
+
+from mobilesam import SAM, SamPredictor, make_prompts
+from mobilesam.training.coco import coco_images
+from mobilesam.training.fit import Recipe
+from mobilesam.training.train import train
+from mobilesam.weights import load_state_dict, read_card
+
+SIZE = (192, 256)
+RECIPE = {"passes": 4, "batch": 4, "rate": 2e-4}
+
+
+def scene(rng):
+    """Return an image and the true masks of its two objects: ellipses of half the radii."""
+    objects = [
+        ((int(rng.integers(50, 75)) + 110 * i, int(rng.integers(60, 130))), (int(rng.integers(25, 40)), 30))
+        for i in range(2)
+    ]
+    truths = [ellipse_mask(centre, (radii[0] * 0.6, radii[1] * 0.6), SIZE) for centre, radii in objects]
+    boxes = [[x - rx, y - ry, x + rx, y + ry] for (x, y), (rx, ry) in objects]
+    return draw_scene(objects, SIZE), truths, boxes
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory):
+    """Six images with two masks each, and one that cannot be read."""
+    from pycocotools import mask as coco_mask
+
+    folder, rng, images, annotations = tmp_path_factory.mktemp("train"), np.random.default_rng(0), [], []
+    for number in range(6):
+        image, truths, boxes = scene(rng)
+        Image.fromarray(image).save(folder / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "height": SIZE[0], "width": SIZE[1]})
+        for true, (x0, y0, x1, y1) in zip(truths, boxes, strict=True):
+            rle = coco_mask.encode(np.asfortranarray(true.astype(np.uint8)))
+            rle["counts"] = rle["counts"].decode()
+            row = {"id": len(annotations), "image_id": number, "category_id": 1, "iscrowd": 0, "area": int(true.sum())}
+            annotations.append({**row, "segmentation": rle, "bbox": [x0, y0, x1 - x0, y1 - y0]})
+    images.append({"id": 99, "file_name": "missing.png", "height": 10, "width": 10})
+    annotations.append({**annotations[0], "id": 99, "image_id": 99})
+    categories = [{"id": 1, "name": "core"}]
+    data = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "coco.json").write_text(json.dumps(data))
+    return folder
+
+
+def run(sam, coco, out):
+    failed = []
+    images = coco_images(coco / "coco.json", coco, failed)
+    return train(sam, images, out, recipe=Recipe(**RECIPE), progress=False, failed=failed)
+
+
+@pytest.fixture(scope="module")
+def training(sam, coco):
+    before = {name: value.clone() for name, value in sam.state_dict().items()}
+    training = run(sam, coco, coco / "ours.safetensors")
+    assert all((value == before[name]).all() for name, value in sam.state_dict().items())
+    return training
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+def test_masks_of_unseen_images_get_better(sam, training):
+    assert training.helped, training
+    image, truths, boxes = scene(np.random.default_rng(7))
+    found = []
+    for model in (sam, SAM(training.path).model):
+        predictor = SamPredictor(model)
+        predictor.set_image(image)
+        masks = predictor.predict_batch(make_prompts(boxes=boxes))
+        found.append(np.mean([iou(mask.full(SIZE), true) for [mask], true in zip(masks, truths, strict=True)]))
+    assert found[1] > found[0] + 0.05
+
+
+def test_the_card_says_what_was_done(sam, training):
+    card = read_card(training.path)
+    assert card == json.loads(json.dumps(training.card))
+    assert [card["data"][name] for name in ("images", "masks", "left_out")] == [6, 12, 1]
+    assert card["images_left_out"]["gain"] > 0
+    assert card["photographs"]["masks"] == 73
+    assert card["photographs"]["gain"] >= -0.004
+    assert "missing.png" in training.failed[0][0]
+    text = training.path.with_suffix(".md").read_text()
+    assert text == str(training) + "\n"
+    assert "on images left out" in text
+
+
+def test_upstream_loads_it_strictly(training, sam, tmp_path):
+    from mobile_sam import sam_model_registry
+
+    from mobilesam.weights import save_checkpoint
+
+    path = tmp_path / "ours.pt"
+    save_checkpoint(SAM(training.path).model.state_dict(), path, training.card)
+    sam_model_registry["vit_t"](checkpoint=str(path))
+    assert read_card(path) == json.loads(json.dumps(training.card))
+    ours, theirs = load_state_dict(path), load_state_dict(training.path)
+    assert ours.keys() == theirs.keys()
+    assert all((value == theirs[name]).all() for name, value in ours.items())
+
+
+def test_a_killed_training_goes_on_and_gives_the_same_file(sam, training, coco):
+    out = coco / "killed.safetensors"
+    code = (
+        "import sys; from mobilesam import load_model; sys.path.insert(0, sys.argv[3]); from test_train import run\n"
+        "from pathlib import Path; run(load_model(device='cpu'), Path(sys.argv[1]), sys.argv[2])"
+    )
+    tests = [str(__file__).rsplit("/", 2)[0], str(__file__).rsplit("/", 1)[0]]
+    code = f"import sys; sys.path[:0] = {tests!r}\n{code}"
+    process = subprocess.Popen([sys.executable, "-c", code, str(coco), str(out), tests[1]])
+    state = out.with_name("killed.safetensors.unfinished") / "part0.pt"
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert state.exists()
+    assert not out.exists()
+    assert run(sam, coco, out).helped
+    assert out.read_bytes() == training.path.read_bytes()
+    assert not state.parent.exists()
