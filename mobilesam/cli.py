@@ -107,8 +107,9 @@ def validate(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """Learn from COCO masks: a new checkpoint, if it is better on images left out."""
-    options = {"prompts": args.prompts, "passes": args.passes, "seed": args.seed, "limit": args.limit}
-    training = _model(args).train(args.coco, args.images, out=args.out, overwrite=args.overwrite, **options)
+    names = ("out", "overwrite", "prompts", "passes", "may_forget", "seed", "limit")
+    options = {name: getattr(args, name) for name in names}
+    training = _model(args).train(args.coco, args.images, **options)
     print(training)
     for name, reason in training.failed:
         print(f"{name}: {reason}", file=sys.stderr)
@@ -190,6 +191,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--overwrite", action="store_true", help="replace --out if it is there")
     command.add_argument("--prompts", default="given", choices=("given", "point", "both"), help="boxes, clicks or both")
     command.add_argument("--passes", type=int, metavar="N", help="over all masks; default: by their number")
+    command.add_argument(
+        "--may-forget", type=float, default=0.004, metavar="X", help="mean IoU that photographs may lose; 1 for any"
+    )
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--limit", type=int, metavar="N", help="use N images at most")
     add("info", info, model)

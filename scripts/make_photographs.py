@@ -1,7 +1,7 @@
 """Encode the photographs that the package carries, for training not to forget them.
 
 Usage: python scripts/make_photographs.py ../shared/coco50 [--output mobilesam/assets/photographs.npz]
-Takes the images whose licence lets others build on them: CC BY, CC BY-SA, no known restrictions, US government.
+Takes the images whose licence asks for no more than their name: CC BY, no known restrictions, US government.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from mobilesam.training.coco import coco_images
 from mobilesam.training.examples import encoded
 from mobilesam.training.photographs import PHOTOGRAPHS, save_photographs
 
-LICENCES = {4, 5, 7, 8}  # COCO's numbers
+LICENCES = {4, 7, 8}  # COCO's numbers
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from mobilesam.training.unfinished import Best, Unfinished
 PARTS = 3
 LEAST = 10  # masks
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the old weights to the new ones
-FORGOTTEN = 0.004  # mean IoU that photographs may lose
+MAY_FORGET = 0.004  # mean IoU that photographs may lose
 PATIENCE = 4  # passes without a better mean IoU on the images left out
 
 
@@ -79,6 +79,7 @@ def train(
     recipe: Recipe | None = None,
     started_from: str = "mobile_sam.pt",
     cache: EmbeddingCache | None = None,
+    may_forget: float = MAY_FORGET,
     overwrite: bool = False,
     progress: bool = True,
     failed: list[tuple[str, str]] | None = None,
@@ -95,6 +96,7 @@ def train(
         recipe: how is learnt.
         started_from: the name of the weights of `sam`, for the card.
         cache: keeps image embeddings. Default: one beside `out` that is removed at the end.
+        may_forget: how much of their mean IoU photographs may lose; 1 if other images do not matter.
         overwrite: replace `out` if it is there.
         progress: show a bar with the loss, the mean IoU on images left out, and the time left.
         failed: what could not be read of `annotated`, which is in the result.
@@ -122,7 +124,7 @@ def train(
     own, plain = _parts(examples, recipe.seed), _parts(photographs, recipe.seed)
     if not (decoders := _learn(sam, own, plain, recipe, unfinished, progress)):
         raise KeyboardInterrupt
-    found = _choose(sam, own, plain, decoders)
+    found = _choose(sam, own, plain, decoders, may_forget)
     if found.kept:
         new = blended(sam, decoders, found.kept)
         try:
@@ -196,7 +198,9 @@ def _learn(
     return [found.weights for found in best.values() if found.weights is not None]
 
 
-def _choose(sam: Sam, own: list[list[Example]], plain: list[list[Example]], decoders: list[Weights]) -> Choice:
+def _choose(
+    sam: Sam, own: list[list[Example]], plain: list[list[Example]], decoders: list[Weights], may_forget: float
+) -> Choice:
     """Try shares of the way to the new weights; each decoder is judged on the part that it has not seen."""
     plain = plain if any(plain) else []
     before = [_check_parts([sam] * len(decoders), parts) for parts in (own, plain)]
@@ -208,12 +212,12 @@ def _choose(sam: Sam, own: list[list[Example]], plain: list[list[Example]], deco
             for was, parts in zip(before, (own, plain), strict=True)
         )
         choices.append(Choice(share, own_now, plain_now, share))
-    allowed = [one for one in choices if one.photographs is None or one.photographs["gain"] >= -FORGOTTEN]
+    allowed = [one for one in choices if one.photographs is None or one.photographs["gain"] >= -may_forget]
     best = max(allowed or choices, key=lambda one: one.own["gain"])
     if best.own["gain"] <= 0:
         return best._replace(kept=0.0, reason="The new weights were not better on images left out.")
     if not allowed:
-        reason = f"On photographs the new weights lost more than the {100 * FORGOTTEN:.1f} points that they may lose."
+        reason = f"On photographs the new weights lost more than the {100 * may_forget:.1f} points that they may lose."
         return best._replace(kept=0.0, reason=reason)
     return best
 

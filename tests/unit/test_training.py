@@ -59,8 +59,8 @@ def test_the_decoder_with_gradients_gives_the_plain_logits_and_gradients(sam, im
 
 def test_bundled_photographs_are_encoded_as_the_model_encodes(sam):
     photographs = bundled_photographs(sam)
-    assert len(photographs) == 13
-    assert sum(len(one.objects) for one in photographs) == 73
+    assert len(photographs) == 12
+    assert sum(len(one.objects) for one in photographs) == 70
     assert all(one.embedding.features.shape == (1, 256, 64, 64) for one in photographs)
 
 
