@@ -12,8 +12,8 @@ from mobilesam.prompts import Prompt
 
 IMAGE_HW = (192, 256)
 MIN_IOU = 0.95
-# The bundled weights reach IoU 0.995 and a score of 0.988 here. Fine-tuned ones may differ; broken ones are far off.
-SCORE_RANGE = (0.8, 1.1)
+# The bundled weights reach IoU 0.995 and a score of 0.988 here. Tuned on masks that are hard, scores are lower.
+SCORE_RANGE = (0.6, 1.1)
 
 
 def self_test(sam: Sam, precision: str = "fp32") -> None:

@@ -39,15 +39,11 @@ Weights = dict[str, Tensor]
 
 
 class Choice(NamedTuple):
-    """What a share of the way to the new weights comes to on images left out, and whether it is what is kept.
-
-    `kept` is that share, or 0 for the old weights, with the reason.
-    """
+    """What a share of the way to the new weights comes to on images left out, and why it is not kept, if so."""
 
     share: float
     own: dict[str, Any]
     photographs: dict[str, Any] | None
-    kept: float
     reason: str = ""
 
 
@@ -124,13 +120,7 @@ def train(
     own, plain = _parts(examples, recipe.seed), _parts(photographs, recipe.seed)
     if not (decoders := _learn(sam, own, plain, recipe, unfinished, progress)):
         raise KeyboardInterrupt
-    found = _choose(sam, own, plain, decoders, may_forget)
-    if found.kept:
-        new = blended(sam, decoders, found.kept)
-        try:
-            self_test(new)
-        except CheckpointError as error:
-            found = found._replace(kept=0.0, reason=str(error))
+    found, new = _choose(sam, _compare(sam, own, plain, decoders), decoders, may_forget)
     settings = {"recipe": vars(recipe), "parts": len(decoders), "share": found.share}
     card = {
         **start_of(sam, started_from),
@@ -138,14 +128,14 @@ def train(
         "images_left_out": found.own,
         "photographs": found.photographs,
         "settings": settings,
-        "kept": "new weights" if found.kept else "old weights",
+        "kept": "old weights" if new is None else "new weights",
         "reason": found.reason,
     }
-    if found.kept:
+    if new is not None:
         weight_files.save_checkpoint(new.state_dict(), out, card)
         out.with_suffix(".md").write_text(describe(card, out) + "\n", encoding="utf-8")
     unfinished.remove()
-    return Training(bool(found.kept), out if found.kept else None, card, failed)
+    return Training(new is not None, out if new is not None else None, card, failed)
 
 
 def _checked_out(out: str | Path, overwrite: bool) -> Path:
@@ -198,28 +188,37 @@ def _learn(
     return [found.weights for found in best.values() if found.weights is not None]
 
 
-def _choose(
-    sam: Sam, own: list[list[Example]], plain: list[list[Example]], decoders: list[Weights], may_forget: float
-) -> Choice:
+def _compare(sam: Sam, own: list[list[Example]], plain: list[list[Example]], decoders: list[Weights]) -> list[Choice]:
     """Try shares of the way to the new weights; each decoder is judged on the part that it has not seen."""
     plain = plain if any(plain) else []
-    before = [_check_parts([sam] * len(decoders), parts) for parts in (own, plain)]
+    before = [_check_parts([sam] * len(decoders), parts) if parts else None for parts in (own, plain)]
     choices = []
     for share in SHARES:
         models = [blended(sam, [decoder], share) for decoder in decoders]
         own_now, plain_now = (
-            figures(was, _check_parts(models, parts)) if parts else None
+            None if was is None else figures(was, _check_parts(models, parts))
             for was, parts in zip(before, (own, plain), strict=True)
         )
-        choices.append(Choice(share, own_now, plain_now, share))
-    allowed = [one for one in choices if one.photographs is None or one.photographs["gain"] >= -may_forget]
-    best = max(allowed or choices, key=lambda one: one.own["gain"])
+        choices.append(Choice(share, own_now, plain_now))
+    return choices
+
+
+def _choose(sam: Sam, choices: list[Choice], decoders: list[Weights], may_forget: float) -> tuple[Choice, Sam | None]:
+    """Return what is best on images left out of all that may be kept, and the model; else why nothing is kept."""
+    best, *others = sorted(choices, key=lambda one: -one.own["gain"])
     if best.own["gain"] <= 0:
-        return best._replace(kept=0.0, reason="The new weights were not better on images left out.")
-    if not allowed:
-        reason = f"On photographs the new weights lost more than the {100 * may_forget:.1f} points that they may lose."
-        return best._replace(kept=0.0, reason=reason)
-    return best
+        return best._replace(reason="The new weights were not better on images left out."), None
+    reason = f"On photographs the new weights lost more than the {100 * may_forget:.1f} points that they may lose."
+    for choice in (best, *others):
+        if choice.own["gain"] > 0 and (choice.photographs is None or choice.photographs["gain"] >= -may_forget):
+            new = blended(sam, decoders, choice.share)
+            try:
+                self_test(new)
+            except CheckpointError as error:
+                reason = str(error)
+                continue
+            return choice, new
+    return best._replace(reason=reason), None
 
 
 def _check_parts(models: list[Sam], parts: list[list[Example]]) -> Checked:
