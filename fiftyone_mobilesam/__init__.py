@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fiftyone_mobilesam.quality.calibrate import calibrate
     from fiftyone_mobilesam.quality.evaluate import evaluate
     from fiftyone_mobilesam.quality.page import write_report
+    from fiftyone_mobilesam.training.dataset import train
     from mobilesam import __version__
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "load_model",
     "sample_to_check",
     "to_detections",
+    "train",
     "write_report",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
     "label_coco": ("fiftyone_mobilesam.jobs.coco", "label_coco"),
     "load_model": ("fiftyone_mobilesam.models", "load_model"),
     "sample_to_check": ("fiftyone_mobilesam.quality.accept", "sample_to_check"),
+    "train": ("fiftyone_mobilesam.training.dataset", "train"),
     "write_report": ("fiftyone_mobilesam.quality.page", "write_report"),
     "to_detections": ("fiftyone_mobilesam.labels", "detections_of"),
 }

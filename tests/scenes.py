@@ -3,6 +3,8 @@
 import fiftyone as fo
 import numpy as np
 
+from mobilesam.geometry import tight_region
+
 SIZE = (320, 240)  # width, height of a scene
 
 
@@ -49,6 +51,14 @@ def keypoints(*point_lists, **attributes) -> fo.Keypoints:
             for i, points in enumerate(point_lists)
         ]
     )
+
+
+def true_ellipse(ellipse, size=SIZE) -> fo.Detection:
+    """Return a label with the true mask of an ellipse, on the pixels around it."""
+    whole, (width, height) = ellipse_mask(*ellipse, size), size
+    x0, y0, x1, y1 = tight_region(whole)
+    box = [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]
+    return fo.Detection(label="a", bounding_box=box, mask=whole[y0:y1, x0:x1], confidence=0.9)
 
 
 def full_mask(detection, size=SIZE) -> np.ndarray:

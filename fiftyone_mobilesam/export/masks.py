@@ -36,6 +36,13 @@ class ExportedMask:
     corner: tuple[int, int] = (0, 0)
     failure: str | None = None
 
+    def full(self, original_hw: tuple[int, int]) -> np.ndarray:
+        """Return the mask on its whole image, (H, W) bool."""
+        full, (x, y) = np.zeros(original_hw, dtype=bool), self.corner
+        height, width = self.mask.shape
+        full[y : y + height, x : x + width] = self.mask
+        return full
+
 
 @dataclass(frozen=True, eq=False)
 class ExportedImage:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone as fo
-import numpy as np
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 from fiftyone.core.media import VIDEO
@@ -136,7 +135,7 @@ def _compare(image: ExportedImage, truth: ExportedImage, overlapping: dict[str, 
             found.failed.append((f"{image.filepath}, label {mask.label.id}", mask.failure))
             continue
         true = truths.get(pairs.get(mask.label.id))
-        pixels, whole = (None if one is None else _full(one, image.original_hw) for one in (mask, true))
+        pixels, whole = (None if one is None else one.full(image.original_hw) for one in (mask, true))
         found.rows.append(
             {
                 "image": image.filepath,
@@ -173,14 +172,6 @@ def _pairs(
 
 def _prompt_id(label: fo.Detection) -> str | None:
     return label.get_attribute_value("prompt_id", None)
-
-
-def _full(mask: ExportedMask, original_hw: tuple[int, int]) -> np.ndarray:
-    """Return a mask on its whole image."""
-    full, (x, y) = np.zeros(original_hw, dtype=bool), mask.corner
-    height, width = mask.mask.shape
-    full[y : y + height, x : x + width] = mask.mask
-    return full
 
 
 def _write(samples: SampleCollection, label_field: str, rows: list[dict[str, Any]]) -> None:

@@ -9,13 +9,12 @@ import pytest
 from job_calls import label
 from operator_calls import contents
 from PIL import Image
-from scenes import LEFT, RIGHT, draw_scene, ellipse_box, ellipse_mask, full_mask, iou
+from scenes import LEFT, RIGHT, draw_scene, ellipse_box, ellipse_mask, full_mask, iou, true_ellipse
 
 import fiftyone_mobilesam as fom
 from fiftyone_mobilesam import cli
 from fiftyone_mobilesam.labels import relative_box
 from mobilesam import FieldError
-from mobilesam.geometry import tight_region
 
 HW = (240, 320)
 
@@ -26,12 +25,6 @@ def mask_of(region, **attributes):
     pixels = np.ones((y1 - y0, x1 - x0), dtype=bool)
     box = relative_box(region, original_hw=HW)
     return fo.Detection(**{"label": "a", "bounding_box": box, "mask": pixels, "confidence": 0.9, **attributes})
-
-
-def true_ellipse(ellipse):
-    whole = ellipse_mask(*ellipse)
-    region = x0, y0, x1, y1 = tight_region(whole)
-    return mask_of(region, mask=whole[y0:y1, x0:x1])
 
 
 def field(*labels):

@@ -41,12 +41,13 @@ ALLOWED = {
     "cluster": set(),
     "export": {"engine", "fields", "host", "options", "polygon_loss", "prompts"},
     "quality": {"export", "fields", "host", "keep", "prompts", "review", "runs"},
+    "training": {"export", "fields", "options", "prompts"},
     "review": {"engine", "fields", "host", "keep", "labels", "models", "options", "prompts", "zoo"},
     "app": {"engine", "fields", "host", "keep", "models", "options", "prompts", "quality", "review", "runs", "undo"},
     "commands": {"evaluate", "export_masks", "write_report"},
     "cli": {"commands", "jobs", "label_coco", "runs", "sinks"},
     "_plugin_entry": {"app"},
-    "__init__": {"export", "jobs", "labels", "models", "quality"},
+    "__init__": {"export", "jobs", "labels", "models", "quality", "training"},
 }
 # What runs where FiftyOne is not installed: what it needs of FiftyOne it imports in a function, if at all.
 WITHOUT_FIFTYONE = [
