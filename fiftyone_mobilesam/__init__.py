@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fiftyone_mobilesam.models import load_model
     from fiftyone_mobilesam.quality.accept import accept, sample_to_check
     from fiftyone_mobilesam.quality.calibrate import calibrate
+    from fiftyone_mobilesam.quality.compare import compare
     from fiftyone_mobilesam.quality.evaluate import evaluate
     from fiftyone_mobilesam.quality.page import write_report
     from fiftyone_mobilesam.training.dataset import train
@@ -27,6 +28,7 @@ __all__ = [
     "__version__",
     "accept",
     "calibrate",
+    "compare",
     "evaluate",
     "export_masks",
     "label",
@@ -43,6 +45,7 @@ _HOMES = {
     "__version__": ("mobilesam._version", "__version__"),
     "accept": ("fiftyone_mobilesam.quality.accept", "accept"),
     "calibrate": ("fiftyone_mobilesam.quality.calibrate", "calibrate"),
+    "compare": ("fiftyone_mobilesam.quality.compare", "compare"),
     "evaluate": ("fiftyone_mobilesam.quality.evaluate", "evaluate"),
     "export_masks": ("fiftyone_mobilesam.export.run", "export_masks"),
     "label": ("fiftyone_mobilesam.jobs.dataset", "label"),

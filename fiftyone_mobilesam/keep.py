@@ -22,7 +22,7 @@ SKELETON = ("points_outside", "implausible")  # of masks that a skeleton asked f
 WRITTEN_BY_RUNS = (*MASK, "prompt_id", "predicted_iou", "stability_score", "mask_quality", "pixels_moved")
 WRITTEN_BY_RUNS += ("outline_iou", "failure", *SKELETON, *JOURNAL)
 AS_MADE = "mask_quality_as_made"  # before `fom.calibrate`
-MEASURED = ("true_iou", "true_boundary_iou", AS_MADE)  # what is known of a mask from a person's
+MEASURED = ("true_iou", "true_boundary_iou", AS_MADE, "changed")  # what is known of a mask from others
 NOT_OF_A_PROMPT = (*WRITTEN_BY_RUNS, *MEASURED, "review", "retried", "run", "prompt_box")
 OUTDATED = "outdated:"
 # Tags: of the masks that `sample_to_check` drew, and of those that `accept` accepted unseen.

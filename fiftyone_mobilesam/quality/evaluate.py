@@ -1,7 +1,8 @@
 """`fom.evaluate`: the masks of a field beside a person's, mask by mask."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import fiftyone as fo
@@ -129,7 +130,7 @@ def _compare(image: ExportedImage, truth: ExportedImage, overlapping: dict[str, 
         found.failed.append((image.filepath, image.masks[0].failure if image.masks else truth.masks[0].failure))
         return
     truths = {true.label.id: true for true in truth.masks if true.mask is not None}
-    pairs, by_prompt = _pairs([mask.label for mask in image.masks], list(truths.values()), overlapping)
+    pairs, by_prompt = pairs_of([mask.label for mask in image.masks], list(truths.values()), overlapping)
     for mask in image.masks:
         if mask.mask is None:
             found.failed.append((f"{image.filepath}, label {mask.label.id}", mask.failure))
@@ -153,8 +154,8 @@ def _compare(image: ExportedImage, truth: ExportedImage, overlapping: dict[str, 
     found.missed += len(truths.keys() - set(pairs.values()))
 
 
-def _pairs(
-    labels: Sequence[fo.Detection], truths: list[ExportedMask], overlapping: dict[str, str]
+def pairs_of(
+    labels: Sequence[fo.Detection], truths: list[ExportedMask], overlapping: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[dict[str, str], set[str]]:
     """Return the id of each label's true mask: of the same prompt, else the one it overlaps if no prompt claims it.
 
