@@ -44,10 +44,11 @@ class Changes:
         gone = f" {self.gone} old masks have no new one." if self.gone else ""
         if not len(values):
             return f"No mask in {self.new_field!r} could be compared.{gone}"
-        much, same, fields = (values > A_LOT).sum(), (values == 0).sum(), f"{self.new_field!r} and {self.label_field!r}"
+        much, same = (values > A_LOT).sum(), (values == 0).sum()
         return (
-            f"Of {len(values)} masks in {fields}, {much} differ by more than {A_LOT:.0%} of their area, {same} not at all; "
-            f"{values.mean():.1%} on average.{gone} Look at them with session.view = changes.view(), or sort by {CHANGED!r} in the App."
+            f"Of {len(values)} masks in {self.new_field!r} and {self.label_field!r}, {much} differ by more than "
+            f"{A_LOT:.0%} of their area, {same} not at all; {values.mean():.1%} on average.{gone} "
+            f"Look at them with session.view = changes.view(), or sort by {CHANGED!r} in the App."
         )
 
 
