@@ -1,6 +1,7 @@
 """`fom.train`: new weights from masks of a dataset that a person accepted, corrected or drew."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fiftyone as fo
@@ -17,6 +18,7 @@ from mobilesam.training.examples import Annotated
 from mobilesam.training.fit import Recipe
 from mobilesam.training.train import MAY_FORGET, Training
 from mobilesam.training.train import train as learn
+from mobilesam.training.watch import Watch
 from mobilesam.weights import absolute_weights
 
 Failures = list[tuple[str, str]]
@@ -37,6 +39,8 @@ def train(
     cache_dir: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    on_progress: Callable[[float, str], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> Training:
     """Let MobileSAM learn from masks, and write new weights if they are better on images that were not learnt from.
 
@@ -57,6 +61,8 @@ def train(
         cache_dir: folder for image embeddings, that of `load_model`.
         overwrite: replace `out` if it is there.
         progress: show bars.
+        on_progress: is called with a share from 0 to 1 and a text, step by step.
+        stop: ends the learning when it is set, and keeps the best so far.
 
     Returns:
         What it came to: `print(it)`; `it.path` is the checkpoint, None if the old weights stay.
@@ -79,7 +85,7 @@ def train(
         cache=None if cache_dir is None else EmbeddingCache(cache_dir),
         may_forget=may_forget,
         overwrite=overwrite,
-        progress=progress,
+        watch=Watch(shown=progress, on_progress=on_progress, stop=stop),
         failed=failed,
     )
 

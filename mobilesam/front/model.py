@@ -27,6 +27,7 @@ from mobilesam.quality.validation import Validation, validate
 from mobilesam.selftest import usable_precision
 from mobilesam.training.fit import Recipe
 from mobilesam.training.train import Training, train
+from mobilesam.training.watch import Watch
 from mobilesam.weights import absolute_weights, load_state_dict
 
 # Keywords of Ultralytics' `predict` that have no meaning here or only one possible value, so that calls still work.
@@ -212,6 +213,7 @@ class MobileSAM:
         passes: int | None = None,
         seed: int = 0,
         limit: int | None = None,
+        progress: bool = True,
         **options: Any,
     ) -> Training:
         """Learn from true masks, and use the new weights if they are better on images that were not learnt from.
@@ -224,6 +226,7 @@ class MobileSAM:
             passes: over all masks. Default: by their number.
             seed: of the order, the prompts and the split.
             limit: use so many images at most.
+            progress: show bars.
             options: see `mobilesam.training.train.train`.
 
         Raises:
@@ -240,6 +243,7 @@ class MobileSAM:
             out,
             recipe=Recipe(prompts=prompts, passes=passes, seed=seed),
             started_from=self.weights,
+            watch=Watch(shown=progress),
             failed=failed,
             **options,
         )

@@ -27,6 +27,7 @@ from mobilesam.training.examples import Annotated, Example, data_sha256, encoded
 from mobilesam.training.fit import Fit, Recipe, blended, steps_over
 from mobilesam.training.photographs import bundled_photographs
 from mobilesam.training.unfinished import Best, Unfinished
+from mobilesam.training.watch import Watch
 
 PARTS = 3
 LEAST = 10  # masks
@@ -77,7 +78,7 @@ def train(
     cache: EmbeddingCache | None = None,
     may_forget: float = MAY_FORGET,
     overwrite: bool = False,
-    progress: bool = True,
+    watch: Watch | None = None,
     failed: list[tuple[str, str]] | None = None,
 ) -> Training:
     """Let the mask decoder of a model learn from true masks, and write a checkpoint if that helps.
@@ -94,7 +95,7 @@ def train(
         cache: keeps image embeddings. Default: one beside `out` that is removed at the end.
         may_forget: how much of their mean IoU photographs may lose; 1 if other images do not matter.
         overwrite: replace `out` if it is there.
-        progress: show a bar with the loss, the mean IoU on images left out, and the time left.
+        watch: shows how it goes: the loss, the mean IoU on images left out, the time left. Default: a bar.
         failed: what could not be read of `annotated`, which is in the result.
 
     Raises:
@@ -102,10 +103,11 @@ def train(
         NotEnoughTruthError: fewer than 10 masks, or all of one image.
         OSError: `out` cannot be written.
     """
-    recipe, failed, out = recipe or Recipe(), [] if failed is None else failed, _checked_out(out, overwrite)
+    recipe, failed, watch = recipe or Recipe(), [] if failed is None else failed, watch or Watch()
+    out = _checked_out(out, overwrite)
     unfinished = Unfinished(out)
     encoder = SamPredictor(sam, fast=True, cache=cache or EmbeddingCache(unfinished.folder / "embeddings"))
-    images = tqdm(annotated, "Encoding", unit="image", disable=not progress)
+    images = tqdm(annotated, "Encoding", unit="image", disable=not watch.shown)
     examples = [encoded(encoder, one) for one in images]
     masks = sum(len(one.objects) for one in examples)
     if masks < LEAST or len(examples) < 2:
@@ -118,7 +120,7 @@ def train(
     unfinished.open(data, recipe, weight_files.sha256_of_state(sam.state_dict()))
     photographs = bundled_photographs(sam)
     own, plain = _parts(examples, recipe.seed), _parts(photographs, recipe.seed)
-    if not (decoders := _learn(sam, own, plain, recipe, unfinished, progress)):
+    if not (decoders := _learn(sam, own, plain, recipe, unfinished, watch)):
         raise KeyboardInterrupt
     found, new = _choose(sam, _compare(sam, own, plain, decoders), decoders, may_forget)
     settings = {"recipe": vars(recipe), "parts": len(decoders), "share": found.share}
@@ -165,26 +167,27 @@ def _learn(
     plain: list[list[Example]],
     recipe: Recipe,
     unfinished: Unfinished,
-    progress: bool,
+    watch: Watch,
 ) -> list[Weights]:
     """Return a decoder's weights for each part, learnt from the others; for fewer parts after Ctrl-C."""
     best: dict[int, Best] = {}
-    steps = sum(steps_over(_others(own, part), recipe) for part in range(len(own)))
-    with tqdm(total=steps, unit="step", disable=not progress) as bar, suppress(KeyboardInterrupt):
+    watch.begin(sum(steps_over(_others(own, part), recipe) for part in range(len(own))))
+    with suppress(KeyboardInterrupt):
         for part in range(len(own)):
             fit = Fit(sam, _others(own, part), _others(plain, part), recipe)
             start = Best(float(check(sam, own[part]).iou.mean()), None, 0)
             best[part] = unfinished.load(part, fit) or start
-            bar.update(fit.step)
+            watch.step(fit.step)
             while fit.done < fit.passes and fit.done - best[part].passes < PATIENCE:
                 losses: list[float] = []
-                fit.one_pass(lambda loss, losses=losses: (losses.append(loss), bar.update()))
+                fit.one_pass(lambda loss, losses=losses: (losses.append(loss), watch.step()))
                 iou = float(check(blended(sam, [fit.mean], 1.0), own[part]).iou.mean())
-                bar.set_description(f"Part {part + 1} of {len(own)}: loss {np.mean(losses):.3f}, mean IoU {iou:.4f}")
+                watch.say(f"Part {part + 1} of {len(own)}: loss {np.mean(losses):.3f}, mean IoU {iou:.4f}")
                 if iou >= best[part].iou or best[part].weights is None:
                     best[part] = Best(iou, {name: value.clone() for name, value in fit.mean.items()}, fit.done)
                 unfinished.save(part, fit, best[part])
-            bar.update(fit.steps - fit.step)
+            watch.step(max(0, fit.steps - fit.step))
+    watch.end()
     return [found.weights for found in best.values() if found.weights is not None]
 
 

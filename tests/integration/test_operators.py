@@ -47,7 +47,7 @@ fo.config.plugins_dir = sys.argv[1]
 dataset = fo.Dataset()
 boxes = fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])])
 dataset.add_sample(fo.Sample(filepath="a.png", boxes=boxes))
-for name in ("segment", "segment_sample", "detect_then_segment", "undo_run"):
+for name in ("segment", "segment_sample", "detect_then_segment", "train", "undo_run"):
     operator = foo.get_operator(sys.argv[2] + name)
     resolve_placement(operator, {"dataset_name": dataset.name})
     operator.resolve_type(foo.ExecutionContext({"dataset_name": dataset.name}), "inputs").to_json()

@@ -15,6 +15,7 @@ from mobilesam import SAM, SamPredictor, make_prompts
 from mobilesam.training.coco import coco_images
 from mobilesam.training.fit import Recipe
 from mobilesam.training.train import train
+from mobilesam.training.watch import Watch
 from mobilesam.weights import load_state_dict, read_card
 
 SIZE = (256, 192)
@@ -58,7 +59,7 @@ def coco(tmp_path_factory):
 def run(sam, coco, out):
     failed = []
     images = coco_images(coco / "coco.json", coco, failed)
-    return train(sam, images, out, recipe=Recipe(**RECIPE), may_forget=1, progress=False, failed=failed)
+    return train(sam, images, out, recipe=Recipe(**RECIPE), may_forget=1, watch=Watch(shown=False), failed=failed)
 
 
 @pytest.fixture(scope="module")

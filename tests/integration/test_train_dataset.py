@@ -1,8 +1,11 @@
 """What `fom.train` learns from: accepted masks with their prompts, or all; what it leaves out, and why."""
 
+import json
+
 import fiftyone as fo
 import numpy as np
 import pytest
+from operator_calls import form, messages
 from scenes import LEFT, RIGHT, detections, ellipse_box, ellipse_mask, true_ellipse
 
 import fiftyone_mobilesam as fom
@@ -71,6 +74,28 @@ def test_what_cannot_be_used_costs_itself_alone(dataset):
     assert "no pixel" in failed[0][1]
     assert "no mask" in failed[2][1]
     assert "/nowhere.png" in failed[3][0]
+
+
+def test_the_app_says_what_it_would_learn_from(dataset, plugin):
+    inputs = form(plugin, "train", dataset)
+    assert inputs["mask_field"]["default"] == "masks"
+    assert "10 masks, all of the field" in inputs["what"]["view"]["label"]
+    sample = dataset.first()
+    sample.masks.detections[0]["review"] = "accepted"
+    sample.save()
+    dataset.add_sample_field("masks.detections.review", fo.StringField)
+    inputs = form(plugin, "train", dataset)
+    assert "got 1 of 1" in inputs["problem"]["view"]["description"]
+    assert inputs["problem"]["invalid"]
+
+
+def test_the_app_shows_how_it_goes_and_the_card(dataset, plugin, tmp_path):
+    params = {"mask_field": "masks", "prompt_field": "detections", "out": str(tmp_path / "ours.safetensors")}
+    sent = messages(plugin, "train", dataset, **params, passes=1)
+    texts = json.dumps(sent)
+    assert "Part 3 of 3" in texts
+    assert "images left out" in texts
+    assert (tmp_path / "ours.safetensors").exists() == ("fom.load_model" in texts)
 
 
 def test_a_whole_call_and_what_it_refuses(dataset, tmp_path):
