@@ -70,7 +70,7 @@ class Train(LongOperator):
         label="Train MobileSAM on corrected masks",
         description=(
             "Let MobileSAM learn from masks that were accepted in review, corrected or drawn, and write new weights if "
-            "they are better on images left out. Params: mask_field, prompt_field (of the prompts; mask_field itself "
+            "they are better on images left out. Params: mask_field, prompt_field (mask_field itself "
             "for drawn masks), out (a .safetensors or .pt file), optionally weights, prompts (given, both, point), passes."
         ),
         allow_delegated_execution=True,
