@@ -71,7 +71,7 @@ class Train(LongOperator):
         description=(
             "Let MobileSAM learn from masks that were accepted in review, corrected or drawn, and write new weights if "
             "they are better on images left out. Params: mask_field, prompt_field (mask_field itself "
-            "for drawn masks), out (a .safetensors or .pt file), optionally weights, prompts (given, both, point), passes."
+            "for drawn masks), out (a .safetensors or .pt file); weights, prompts (given, both, point) and passes."
         ),
         allow_delegated_execution=True,
         **LONG,
