@@ -25,9 +25,8 @@ from mobilesam.predictor import SamPredictor
 from mobilesam.prompts import Prompt
 from mobilesam.quality.validation import Validation, validate
 from mobilesam.selftest import usable_precision
-from mobilesam.training.fit import Recipe
-from mobilesam.training.train import Training, train
-from mobilesam.training.watch import Watch
+from mobilesam.training.coco import train_on_coco
+from mobilesam.training.train import Training
 from mobilesam.weights import absolute_weights, load_state_dict
 
 # Keywords of Ultralytics' `predict` that have no meaning here or only one possible value, so that calls still work.
@@ -203,50 +202,12 @@ class MobileSAM:
         """Compare masks with COCO ground truth. See `mobilesam.quality.validation.validate` for the options."""
         return validate(self.predictor, coco, images, **options)
 
-    def train(
-        self,
-        coco: str | Path,
-        images: str | Path,
-        *,
-        out: str | Path = "mobile_sam_trained.safetensors",
-        prompts: str = "given",
-        passes: int | None = None,
-        seed: int = 0,
-        limit: int | None = None,
-        progress: bool = True,
-        **options: Any,
-    ) -> Training:
-        """Learn from true masks, and use the new weights if they are better on images that were not learnt from.
+    def train(self, coco: str | Path, images: str | Path, **options: Any) -> Training:
+        """Learn from COCO masks, and go on with the new weights if they are better on images left out.
 
-        Args:
-            coco: COCO instances file.
-            images: the folder of its images.
-            out: the new checkpoint. A model card, `.md`, appears beside it.
-            prompts: "given" for the boxes of the annotations, "point" for clicks, "both" for both in turns.
-            passes: over all masks. Default: by their number.
-            seed: of the order, the prompts and the split.
-            limit: use so many images at most.
-            progress: show bars.
-            options: see `mobilesam.training.train.train`.
-
-        Raises:
-            AnnotationError: the file is not COCO's.
-            CheckpointError: `out` is there already, or has another suffix.
-            NotEnoughTruthError: fewer than 10 masks, or all of one image.
+        See `mobilesam.training.coco.train_on_coco` for the options, such as `out`.
         """
-        from mobilesam.training.coco import coco_images
-
-        failed: list[tuple[str, str]] = []
-        training = train(
-            self.model,
-            coco_images(coco, images, failed, limit),
-            out,
-            recipe=Recipe(prompts=prompts, passes=passes, seed=seed),
-            started_from=self.weights,
-            watch=Watch(shown=progress),
-            failed=failed,
-            **options,
-        )
+        training = train_on_coco(self.model, coco, images, started_from=self.weights, **options)
         if training.path:
             self.model.load_state_dict(load_state_dict(training.path))
             self.weights = str(training.path)
