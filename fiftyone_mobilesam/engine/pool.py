@@ -75,7 +75,14 @@ def pooled(items: Iterator[Item], settings: Settings, devices: Sequence[str | No
     on_cpu = sum(not str(device or "cpu").startswith("cuda") for device in devices)
     threads = max(1, (os.cpu_count() or 1) // max(1, on_cpu))
     processes: list[Process] = []
-    again, deaths, failed_starts = deque(), Counter(), 0
+    again, suspects, deaths, failed_starts = deque(), deque(), Counter(), 0
+
+    def take() -> Item | None:
+        """Return what comes next; an item at which a process died comes last, so that it costs no other one."""
+        if again:
+            return again.popleft()
+        return next(items, None) or (suspects.popleft() if suspects else None)
+
     try:
         while True:
             if not processes:  # not before there is something to do
@@ -84,7 +91,7 @@ def pooled(items: Iterator[Item], settings: Settings, devices: Sequence[str | No
                 again.append(first)
                 processes += [Process(settings, device, threads) for device in devices]
             for process in processes:
-                while len(process.pending) < IN_FLIGHT and (item := again.popleft() if again else next(items, None)):
+                while len(process.pending) < IN_FLIGHT and (item := take()):
                     process.give(item)
             busy = {process.connection: process for process in processes if process.pending}
             if not busy:
@@ -96,7 +103,7 @@ def pooled(items: Iterator[Item], settings: Settings, devices: Sequence[str | No
                 except (EOFError, OSError):
                     processes[processes.index(process)] = Process(settings, process.device, threads)
                     failed_starts += not process.ready
-                    yield from _take_over(process, again, deaths)
+                    yield from _take_over(process, again, suspects, deaths)
                     continue
                 if isinstance(message, JobError):
                     raise message
@@ -114,16 +121,18 @@ def pooled(items: Iterator[Item], settings: Settings, devices: Sequence[str | No
             process.stop()
 
 
-def _take_over(process: Process, again: deque, deaths: Counter) -> Iterator[tuple[Item, Outcome]]:
+def _take_over(process: Process, again: deque, suspects: deque, deaths: Counter) -> Iterator[tuple[Item, Outcome]]:
     """Put a dead process's items back; the first, at which it was, as a failure if several have died at it."""
     process.stop()
-    items = list(process.pending.values())
+    items = deque(process.pending.values())
     logger.warning("Worker %d died (exit code %s); its %d images go to others", process.process.pid,
                    process.process.exitcode, len(items))  # fmt: skip
     if process.ready and items:
-        deaths[items[0].key] += 1
-        if deaths[items[0].key] >= DEATHS_AN_ITEM:
+        first = items.popleft()
+        deaths[first.key] += 1
+        if deaths[first.key] < DEATHS_AN_ITEM:
+            suspects.append(first)
+        else:
             why = f"{DEATHS_AN_ITEM} workers died at this image, probably for want of memory. Use fewer workers."
-            first = items.pop(0)
             yield first, failed(first, why)
     again.extend(items)

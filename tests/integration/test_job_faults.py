@@ -161,6 +161,7 @@ def test_a_dead_workers_share_is_taken_over(job, unbroken, soak):
             os.kill(job.chance.choice(workers), signal.SIGKILL)
             killed += 1
     assert process.wait() == 1, job.log.read_text()
+    assert "0 images failed" in job.log.read_text(), job.log.read_text()
     assert len(re.findall("Worker .* died", job.log.read_text())) == BREAKS[soak][1]
     assert job.labels() == unbroken
 

@@ -1,0 +1,37 @@
+"""Several processes of which some die: an image that kills comes last, is written down, and costs no other image."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fiftyone_mobilesam.engine.item import Item, Outcome
+from fiftyone_mobilesam.engine.pool import DEATHS_AN_ITEM, pooled
+from fiftyone_mobilesam.engine.run import Settings
+
+
+class Kills:
+    """A form that ends its process at items of one name, and makes nothing of the others."""
+
+    def outcome(self, item, image, labeller) -> Outcome:
+        if item.key.startswith("kills"):
+            os._exit(9)
+        return Outcome(item.key, masks=1)
+
+
+@pytest.fixture
+def items(tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "black.png")
+    keys = ["kills", *(f"harmless {number}" for number in range(12))]
+    return [Item(key=key, image=str(tmp_path / "black.png")) for key in keys]
+
+
+def test_an_image_that_kills_its_process_costs_no_other_one(items, caplog):
+    outcomes = [outcome for _, outcome in pooled(iter(items), Settings(Kills(), verify=False), ["cpu", "cpu"])]
+    assert sorted(outcome.key for outcome in outcomes) == sorted(item.key for item in items)
+    assert outcomes[-1].key == "kills"
+    (failure,) = outcomes[-1].failures
+    assert f"{DEATHS_AN_ITEM} workers died at this image" in failure.reason
+    assert all(outcome.masks == 1 for outcome in outcomes[:-1])
+    assert caplog.text.count("died (exit code 9)") == DEATHS_AN_ITEM
