@@ -20,7 +20,7 @@ from mobilesam import EmbeddingCache, SamPredictor, load_model
 from mobilesam.training.check import check
 from mobilesam.training.coco import coco_images
 from mobilesam.training.examples import Annotated, Example, encoded
-from mobilesam.training.fit import Recipe
+from mobilesam.training.recipe import Recipe
 from mobilesam.training.train import train
 
 JUDGED = 150

@@ -11,8 +11,9 @@ from fiftyone_mobilesam.engine.labeller import load_predictor
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.zoo import MobileSAMModel
 from mobilesam import SamPredictor
+from mobilesam.weights import resolve, sha256_of
 
-_predictors: dict[tuple[str | None, str], SamPredictor] = {}
+_predictors: dict[tuple[str, str | None, str], SamPredictor] = {}  # by hash of weights, device, precision
 _loading = threading.Lock()
 _turn = threading.Lock()
 
@@ -29,7 +30,8 @@ def load_model(
     """Load MobileSAM as a FiftyOne model. Works offline: the weights are in the package.
 
     Args:
-        weights: "mobile_sam.pt" for the bundled weights, or a file in upstream's layout.
+        weights: "mobile_sam.pt" for the bundled weights, "mobile_sam_coco.pt" for those whose decoder was fitted to
+            boxes on photographs, or a file in upstream's layout, such as one that `fom.train` wrote.
         device: where to run, such as "cpu" or "cuda:0". Default: a GPU if there is one.
         precision: "fp32"; "bf16" is faster, with masks that differ by about 1% of their area; "auto" for bf16 where
             the device multiplies it.
@@ -49,16 +51,22 @@ def load_model(
 
 
 def shared_model(
-    device: str | None = None, precision: str = "fp32", *, run: str | None = None, stop: threading.Event | None = None
+    device: str | None = None,
+    precision: str = "fp32",
+    *,
+    weights: str = "mobile_sam.pt",
+    run: str | None = None,
+    stop: threading.Event | None = None,
 ) -> MobileSAMModel:
     """Return a model for one run on the network that all runs of this process share, batch by batch in turn.
 
     The network is loaded at the first call, then kept until `release_models`.
     """
     with _loading:
-        if (device, precision) not in _predictors:
-            _predictors[device, precision], _ = load_predictor(device=device, precision=precision)
-        return MobileSAMModel(_predictors[device, precision], run=run, stop=stop, turn=_turn)
+        key = sha256_of(resolve(weights)), device, precision
+        if key not in _predictors:
+            _predictors[key], _ = load_predictor(weights, device, precision)
+        return MobileSAMModel(_predictors[key], run=run, stop=stop, turn=_turn)
 
 
 def release_models() -> int:

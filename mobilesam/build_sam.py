@@ -38,11 +38,21 @@ def build_sam_vit_t(checkpoint: str | Path | None = None) -> Sam:
         ),
     )
     if checkpoint is not None:
-        path = weight_files.resolve(checkpoint)
-        state = weight_files.load_state_dict(path)
-        weight_files.check_layout(state, sam.state_dict(), source=str(path))
-        sam.load_state_dict(state)
+        load_weights(sam, checkpoint)
     return sam.eval()
+
+
+def load_weights(sam: Sam, checkpoint: str | Path) -> None:
+    """Put the weights of a file into a model, and what their model card says of `mask_quality`.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, or of another model.
+    """
+    path = weight_files.resolve(checkpoint)
+    state = weight_files.load_state_dict(path)
+    weight_files.check_layout(state, sam.state_dict(), source=str(path))
+    sam.load_state_dict(state)
+    sam.inherits = (weight_files.read_card(path) or {}).get("mask_quality")
 
 
 build_sam = build_sam_vit_t

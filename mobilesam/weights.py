@@ -28,8 +28,9 @@ BLOCK_BYTES = 1 << 20
 BUNDLED = Path(__file__).parent / "assets" / "mobile_sam.safetensors"
 HEADS = BUNDLED.with_name("heads.safetensors")  # see `mobilesam/heads/`
 SUFFIXES = (".safetensors", ".pt", ".pth")
-CARD = "model_card"
-NAMES = ("mobile_sam.pt", "mobile_sam.pth", "mobile_sam.safetensors")
+COCO = BUNDLED.with_name("mobile_sam_coco.safetensors")  # a decoder for boxes on photographs, see PROVENANCE.md there
+CARD, OVER = "model_card", "over"  # metadata: a card; the name of the weights that a file's tensors take the place in
+NAMES = {f"{file.stem}{suffix}": file for file in (BUNDLED, COCO) for suffix in (".pt", ".pth", ".safetensors")}
 
 # TinyViT's classifier: upstream's files carry it, segmentation never reads it, the bundled file leaves it out.
 UNUSED_SHAPES = {
@@ -52,6 +53,8 @@ TIMEOUT_S = 30
 def resolve(weights: str | Path) -> Path:
     """Return the file that `weights` names: that file if there is one, else the bundled weights for their own names.
 
+    Those are "mobile_sam.pt", MobileSAM's, and "mobile_sam_coco.pt", whose decoder was fitted to boxes on photographs.
+
     Raises:
         CheckpointError: no such file.
     """
@@ -59,9 +62,9 @@ def resolve(weights: str | Path) -> Path:
     if path.is_file():
         return path
     if str(weights) in NAMES:
-        return BUNDLED
+        return NAMES[str(weights)]
     raise CheckpointError(
-        f"weights must be a file or one of {', '.join(NAMES)}, got {str(weights)!r}, which does not exist. "
+        f'weights must be a file, "mobile_sam.pt" or "mobile_sam_coco.pt", got {str(weights)!r}, which does not exist. '
         'Use "mobile_sam.pt" for the bundled weights.'
     )
 
@@ -76,7 +79,8 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict in upstream's layout from a `.safetensors`, `.pt` or `.pth` file, onto the CPU.
 
     A dict nested under "model" or "state_dict" is unwrapped and a "module." prefix is taken off. Pickles are read with
-    `weights_only=True`: a file that wants to run code is refused.
+    `weights_only=True`: a file that wants to run code is refused. A file of a decoder alone, as `mobile_sam_coco` is,
+    comes with the rest of the weights that it was fitted to.
 
     Raises:
         CheckpointError: the file cannot be read, or holds something else than named tensors.
@@ -88,6 +92,8 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
+            if (under := _metadata(path).get(OVER)) is not None:
+                state = {**load_file(NAMES[under]), **{key: value.float() for key, value in state.items()}}
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise a dozen kinds, and the next line names each
@@ -173,16 +179,20 @@ def save_checkpoint(state: dict[str, Tensor], path: str | Path, card: dict[str, 
 
 def read_card(path: str | Path) -> dict[str, Any] | None:
     """Return the model card in a file of `save_checkpoint`, None where there is none."""
-    path = Path(path)
+    path, text = Path(path), None
     if path.suffix == ".safetensors":
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(CARD)
-    else:
+        text = _metadata(path).get(CARD)
+    elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             text = archive.read(name) if (name := f"archive/{CARD}.json") in archive.namelist() else None
     return None if text is None else json.loads(text)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
 
 
 def download(

@@ -1,6 +1,7 @@
 """The form of the operators that make masks: its inputs, what is wrong with them, and what they mean."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
@@ -11,6 +12,8 @@ from fiftyone.operators import types
 
 from fiftyone_mobilesam.fields import BOX_FIELD_LABELS, FRAMES, POINT_FIELD_LABELS, Target, label_fields, labels_path
 from fiftyone_mobilesam.options import Options
+from mobilesam.errors import CheckpointError
+from mobilesam.weights import resolve
 
 EVERYTHING = "(everything)"
 POINTS_PER_SIDE = {32: "Fine: 32 x 32 points", 16: "Medium: 16 x 16", 8: "Coarse: 8 x 8"}
@@ -31,6 +34,11 @@ QUALITIES = {
     "fast": "Fast",
     "best": ("Best", "Small objects are looked at twice; about 1 to 3 times the time"),
 }
+WEIGHTS = {
+    "mobile_sam.pt": "MobileSAM's own",
+    "mobile_sam_coco.pt": "Fitted to boxes on photographs",
+}
+TRAINED = "mobile_sam_trained_{}.safetensors"  # new weights, in the user's folder
 EXISTING = {
     "merge": "Keep labels of other prompts, replace those of the same prompts",
     "replace": "Replace all labels of the samples that are segmented",
@@ -91,6 +99,7 @@ def read_masks(params: dict[str, Any]) -> dict[str, Any]:
         "refine": bool(params.get("refine")),
         "device": None if device in (None, "auto") else device,
         "precision": params.get("precision") or "fp32",
+        "weights": (params.get("weights") or "mobile_sam.pt").strip(),
         "batch_size": params.get("batch_size") or 1,
     }
 
@@ -196,6 +205,25 @@ def add_masks(inputs: types.Object, params: dict, prompts: str) -> None:
     inputs.int("batch_size", default=1, min=1, max=64, label="Images at once", description="More than 1 pays on a GPU")
     choose(inputs, "device", DEVICES, default="auto", label="Device")
     choose(inputs, "precision", PRECISIONS, default="fp32", label="Precision")
+    ask_for_weights(inputs, params, label="Weights")
+
+
+def ask_for_weights(inputs: types.Object, params: dict, *, label: str) -> None:
+    """Ask for weights: a bundled name, one of those that the App trained, or any file."""
+    trained = {str(path): path.name for path in sorted(Path.home().glob(TRAINED.format("*")))}
+    prop = choose(
+        inputs,
+        "weights",
+        WEIGHTS | trained,
+        view=types.AutocompleteView(allow_user_input=True),
+        default="mobile_sam.pt",
+        label=label,
+        description="Choose, or type the path of a checkpoint",
+    )
+    try:
+        resolve((params.get("weights") or "mobile_sam.pt").strip())
+    except CheckpointError as error:
+        prop.invalid, prop.error_message = True, str(error)
 
 
 def problem(samples: SampleCollection, keywords: dict[str, Any]) -> str | None:

@@ -13,6 +13,7 @@ from fiftyone_mobilesam.review.picture import as_data_uri, draw_mask
 from fiftyone_mobilesam.review.records import Counts, MaskUnderReview
 from fiftyone_mobilesam.review.retry import asked, read_pixels
 from mobilesam import MobileSamError
+from mobilesam.training import LEAST
 
 SHOW_LABELS = {
     "undecided": "Undecided masks",
@@ -128,6 +129,13 @@ def add_error_removed(panel: types.Object, losses: np.ndarray, *, learnt: bool) 
     axes = {"xaxis": {"title": {"text": "decisions"}}, "yaxis": {"title": {"text": "expected error looked at"}}}
     frame = {"height": 220, "showlegend": True, "margin": {"l": 60, "r": 20, "t": 20, "b": 45}, **axes}
     panel.plot("error_plot", data=lines, layout=frame)
+
+
+def add_train(panel: types.Object, counts: Counts, methods: Any) -> None:
+    """Offer to learn from what was accepted, when there is enough of it."""
+    if counts.accepted >= LEAST:
+        label = f"Train on {counts.accepted:,} accepted masks ..."
+        panel.btn("train", label=label, icon="school", on_click=methods.train, variant="outlined")
 
 
 def _percent(share: float) -> str:

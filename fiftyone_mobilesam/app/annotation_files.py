@@ -17,7 +17,7 @@ import fiftyone as fo
 
 from fiftyone_mobilesam.fields import label_fields
 from mobilesam import FieldError, MobileSamError, __version__
-from mobilesam.weights import sha256_of
+from mobilesam.weights import resolve, sha256_of
 
 VARIABLE = "FIFTYONE_MODEL_WEIGHTS_BASE_SAM2"
 FILES = ("encoder.with_runtime_opt.ort", "decoder.onnx")
@@ -28,16 +28,15 @@ ACTIVE = "active.json"  # in SERVED: the choice, for the server's next start
 _before: str | None = None  # the variable's value that `use` replaced in this process
 
 
-def build_pair() -> Path:
-    """Return the folder of our pair among FiftyOne's models; export it first if it is missing or damaged."""
+def build_pair(weights: str = "mobile_sam.pt") -> Path:
+    """Return the folder of the pair of some weights among FiftyOne's models; export it if it is missing or damaged."""
     from mobilesam import export_onnx, load_model
-    from mobilesam.weights import BUNDLED
 
     def export(folder: Path) -> None:
-        export_onnx(load_model(device="cpu"), folder, signature="fiftyone")
+        export_onnx(load_model(weights, device="cpu"), folder, signature="fiftyone")
         (folder / CHECKSUMS).write_text(json.dumps({name: sha256_of(folder / name) for name in FILES}))
 
-    key = f"{__version__}-{sha256_of(BUNDLED)[:12]}"
+    key = f"{__version__}-{sha256_of(resolve(weights))[:12]}"
     return _provide(Path(fo.config.model_zoo_dir) / "mobilesam-annotation" / key, export)
 
 
@@ -50,13 +49,13 @@ def is_intact(folder: Path) -> bool:
         return False
 
 
-def use(plugin_folder: Path, server_path: str) -> str:
-    """Point the App's server, which must be this process, at our pair, now and at its next starts.
+def use(plugin_folder: Path, server_path: str, weights: str = "mobile_sam.pt") -> str:
+    """Point the App's server, which must be this process, at the pair of some weights, now and at its next starts.
 
     Returns the address of the pair's folder: the server serves the plugin's folder under `server_path`.
     """
     global _before
-    pair = build_pair()
+    pair = build_pair(weights)
     _provide(plugin_folder / SERVED / pair.name, lambda folder: _copy(pair, folder))
     address = f"{server_path}/{SERVED}/{pair.name}"
     with suppress(OSError):  # a folder that is read-only and has the pair already

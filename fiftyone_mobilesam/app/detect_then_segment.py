@@ -41,7 +41,7 @@ class DetectThenSegment(LongOperator):
         description=(
             "Apply a detector of FiftyOne's zoo, make masks of its boxes, and compare them with ground truth. "
             "Params: detector, boxes_field, label_field, optionally classes (comma-separated), "
-            "confidence_thresh, gt_field, clip, min_region_area, batch_size, device, precision."
+            "confidence_thresh, gt_field, clip, min_region_area, batch_size, device, precision, weights."
         ),
         allow_delegated_execution=True,
         **LONG,

@@ -29,6 +29,7 @@ def segment(
     *,
     device: str | None = None,
     precision: str = "fp32",
+    weights: str = "mobile_sam.pt",
     batch_size: int = 1,
     on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
@@ -38,7 +39,7 @@ def segment(
     """Apply MobileSAM to samples, recorded so that it can be undone. Fields are checked before anything is done.
 
     Args:
-        device, precision, batch_size: as in `fiftyone_mobilesam.load_model` and `apply_model`.
+        device, precision, weights, batch_size: as in `fiftyone_mobilesam.load_model` and `apply_model`.
         on_progress: called now and then.
         stop: ends the run early when it is set. What is done is kept.
         step: what is done, if there are several steps.
@@ -55,10 +56,11 @@ def segment(
     from fiftyone_mobilesam.models import shared_model
 
     key = run_key(label_field)
-    model = shared_model(device, precision, run=key, stop=stop)  # before the record: weights may not load
-    call = {"device": device, "precision": precision, "batch_size": batch_size, **chosen.changed()}
+    # Before the record: weights may not load.
+    model = shared_model(device, precision, weights=weights, run=key, stop=stop)
+    call = {"device": device, "precision": precision, "weights": weights, "batch_size": batch_size, **chosen.changed()}
     resolved = resolved_precision(precision, [device])
-    made_from = identity(name_of_weights("mobile_sam.pt"), resolved, chosen, cached=False)
+    made_from = identity(name_of_weights(weights), resolved, chosen, cached=False)
     record = RunRecord(samples, key, Report(into=label_field, call=call), call, made_from=made_from)
     try:
         samples.apply_model(

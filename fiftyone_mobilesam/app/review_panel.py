@@ -14,6 +14,7 @@ import fiftyone.operators.types as types
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.app import _review_layout as layout
 from fiftyone_mobilesam.app import _review_sessions as sessions
+from fiftyone_mobilesam.app._names import uri
 from fiftyone_mobilesam.app._review_sessions import UNDO_STEPS, Session
 from fiftyone_mobilesam.keep import TO_CHECK
 from fiftyone_mobilesam.quality.accept import promise
@@ -123,6 +124,11 @@ class ReviewPanel(foo.Panel):
             page = write_report(ctx.view, field, Path(folder) / "report.html").read_bytes()
         ctx.ops.browser_download(f"data:text/html;base64,{base64.b64encode(page).decode()}", f"{field}.html")
         ctx.panel.state.set("message", f"The report page is in your browser's downloads: {field}.html.")
+
+    @_event
+    def train(self, ctx: Any) -> None:
+        """Open the form of the training, filled in for this field."""
+        ctx.prompt(uri("train"), params={"mask_field": ctx.panel.state.field})
 
     # ---- steps -----------------------------------------------------------------------------------------------------
 
@@ -245,6 +251,7 @@ class ReviewPanel(foo.Panel):
         layout.add_buttons(panel, self, has_mask=at is not None)
         if at is not None and position is not None and _show(ctx) != TO_CHECK:
             layout.add_error_removed(panel, session.losses[position:], learnt=session.learnt)
+        layout.add_train(panel, counts, self)
         if ctx.panel.state.promise and _show(ctx) == TO_CHECK:
             panel.view("promise", types.Notice(label=ctx.panel.state.promise))
         if ctx.panel.state.message:

@@ -26,8 +26,8 @@ class Segment(LongOperator):
             "Make instance masks from the boxes, keypoints or polylines of a field, or of everything in the images. "
             "Params: prompt_field, label_field (new, existing, or prompt_field itself to fill it in place), optionally "
             "point_prompt_field, clip (box, padded_box, off), quality (fast, best), exclusive and refine (true, "
-            "false), existing (merge, replace), min_region_area, batch_size, device, precision. The run is recorded "
-            "and can be undone."
+            "false), existing (merge, replace), min_region_area, batch_size, device, precision, weights. The run is "
+            "recorded and can be undone."
         ),
         allow_delegated_execution=True,
         **LONG,

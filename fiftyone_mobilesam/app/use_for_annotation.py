@@ -12,7 +12,7 @@ from fiftyone import operators as foo
 from fiftyone.operators import types
 
 from fiftyone_mobilesam.app import annotation_files as annotation
-from fiftyone_mobilesam.app._forms import choose
+from fiftyone_mobilesam.app._forms import ask_for_weights, choose
 from fiftyone_mobilesam.app._names import ICON, LONG, PLUGIN, uri
 from fiftyone_mobilesam.fields import label_fields
 from mobilesam import MobileSamError
@@ -29,8 +29,9 @@ class UseForAnnotation(foo.Operator):
         label="Use MobileSAM for in-App annotation",
         description=(
             "Make the App's Annotate > AI tool run MobileSAM from this machine instead of SAM 2 from the network. "
-            "Params: label_field, a new field or one of Detections, to set up for annotation. Called from Python "
-            "it holds for Apps that this process launches afterwards."
+            "Params: label_field, a new field or one of Detections, to set up for annotation; weights, a checkpoint, "
+            "such as one that was trained here. Called from Python it holds for Apps that this process launches "
+            "afterwards."
         ),
         **LONG,
     )
@@ -44,6 +45,7 @@ class UseForAnnotation(foo.Operator):
             prop.invalid = True
         if ctx.dataset is not None:
             _ask_for_field(inputs, ctx)
+        ask_for_weights(inputs, ctx.params, label="Weights")
         view = types.PromptView(label=self.config.label, submit_button_label="Use MobileSAM")
         return types.Property(inputs, view=view)
 
@@ -77,7 +79,7 @@ def _use(ctx: Any) -> dict[str, Any]:
     if field:
         annotation.check_field(ctx.dataset, field)
     plugin = fop.get_plugin(PLUGIN)
-    address = annotation.use(Path(plugin.directory), plugin.server_path)
+    address = annotation.use(Path(plugin.directory), plugin.server_path, ctx.params.get("weights") or "mobile_sam.pt")
     if field:
         annotation.set_up_field(ctx.dataset, field)
     return {"address": address, "label_field": field or None}

@@ -15,7 +15,7 @@ from mobilesam import EmbeddingCache, FieldError, load_model
 from mobilesam.errors import MobileSamError
 from mobilesam.images import read_image
 from mobilesam.training.examples import Annotated
-from mobilesam.training.fit import Recipe
+from mobilesam.training.recipe import Recipe
 from mobilesam.training.train import MAY_FORGET, Training
 from mobilesam.training.train import train as learn
 from mobilesam.training.watch import Watch

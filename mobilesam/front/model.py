@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mobilesam.automatic_mask_generator import SamAutomaticMaskGenerator
-from mobilesam.build_sam import load_model
+from mobilesam.build_sam import load_model, load_weights
 from mobilesam.errors import ImageError, PromptError
 from mobilesam.front.nested_prompts import parse_prompts, split_by_image
 from mobilesam.front.results import Boxes, Masks, Results
@@ -27,7 +27,7 @@ from mobilesam.quality.validation import Validation, validate
 from mobilesam.selftest import usable_precision
 from mobilesam.training.coco import train_on_coco
 from mobilesam.training.train import Training
-from mobilesam.weights import absolute_weights, load_state_dict
+from mobilesam.weights import absolute_weights
 
 # Keywords of Ultralytics' `predict` that have no meaning here or only one possible value, so that calls still work.
 ACCEPTED = {"verbose", "task", "mode", "retina_masks", "show_labels", "show_conf", "show_boxes", "batch", "half"}
@@ -209,7 +209,7 @@ class MobileSAM:
         """
         training = train_on_coco(self.model, coco, images, started_from=self.weights, **options)
         if training.path:
-            self.model.load_state_dict(load_state_dict(training.path))
+            load_weights(self.model, training.path)
             self.weights = str(training.path)
         return training
 

@@ -7,6 +7,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mobilesam.heads.inherited import KINDS as INHERITED_KINDS
+from mobilesam.heads.inherited import InheritedHead
 from mobilesam.heads.mask_head import MaskHead
 from mobilesam.heads.quality_head import QualityHead
 from mobilesam.modeling import Sam
@@ -21,7 +23,7 @@ class Heads:
     """What was fitted for the tokens of one decoder; nothing for another one's."""
 
     mask: MaskHead | None = None
-    quality: dict[str, QualityHead] = field(default_factory=dict)  # by kind, of `KINDS`
+    quality: dict[str, QualityHead | InheritedHead] = field(default_factory=dict)  # by kind, of `KINDS`
 
 
 def weights_of_tokens(sam: Sam) -> str:
@@ -34,12 +36,25 @@ def weights_of_tokens(sam: Sam) -> str:
 
 
 def heads_for(sam: Sam) -> Heads:
-    """Return the bundled heads on the model's device, none if they were fitted for other weights."""
-    if not HEADS.is_file():
+    """Return the bundled heads on the model's device, those that it inherits, or none for other weights."""
+    if (lender := lender_of(sam)) is None:
         return Heads()
+    heads = read_heads(_tensors(), sam.device)
+    if lender == weights_of_tokens(sam):
+        return heads
+    line = sam.inherits["offset"], sam.inherits["slope"]
+    return Heads(None, {kind: InheritedHead(heads.quality[kind], *line) for kind in INHERITED_KINDS})
+
+
+def lender_of(sam: Sam) -> str | None:
+    """Return the `weights_of_tokens` whose heads a model has, its own or those that it inherits from; None for none."""
+    if not HEADS.is_file():
+        return None
     with safe_open(HEADS, "pt") as file:
         fitted_for = file.metadata()["weights"]
-    return read_heads(_tensors(), sam.device) if fitted_for == weights_of_tokens(sam) else Heads()
+    weights, note = weights_of_tokens(sam), sam.inherits
+    inherits = note is not None and (note["weights"], note["fitted_for"]) == (weights, fitted_for)
+    return fitted_for if inherits or weights == fitted_for else None
 
 
 def read_heads(state: dict[str, Tensor], device: object = "cpu") -> Heads:

@@ -22,6 +22,7 @@ class Sam(nn.Module):
 
     mask_threshold: float = 0.0
     image_format: str = "RGB"
+    inherits: dict[str, Any] | None = None  # what the weights' card says of `mask_quality`, see `heads/inherited.py`
 
     def __init__(self, image_encoder: ImageEncoder, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder):
         super().__init__()

@@ -8,6 +8,7 @@ import numpy as np
 import mobilesam.weights as weight_files
 from mobilesam._version import __version__
 from mobilesam.modeling import Sam
+from mobilesam.training import PARTS
 from mobilesam.training.examples import Example
 
 
@@ -35,6 +36,7 @@ def describe(card: dict[str, Any], path: Path | None) -> str:
         ("images left out", card["images_left_out"]),
         ("photographs, which come with the package", card["photographs"]),
     ]
+    chosen = ", ".join(f"{name} {value}" for name, value in settings["recipe"].items())
     lines = [
         head,
         "",
@@ -44,12 +46,23 @@ def describe(card: dict[str, Any], path: Path | None) -> str:
         "|---|---|---|---|---|---|",
         *(_row(name, found) for name, found in rows if found),
         "",
-        f"Started from: {card['started_from']['weights']} (SHA-256 {card['started_from']['sha256'][:16]}...)",
-        f"Data: SHA-256 {data['sha256'][:16]}..., {data['left_out']} left out",
-        f"Settings: {settings['recipe']}, {settings['parts']} parts, {settings['share']:.0%} of the way to new weights",
-        f"Made with: {card['made_with']}",
+        _quality(card.get("mask_quality")),
+        f"- Started from: {card['started_from']['weights']} (SHA-256 {card['started_from']['sha256'][:16]}...)",
+        f"- Data: SHA-256 {data['sha256'][:16]}..., {data['left_out']} left out",
+        f"- Settings: {chosen}",
+        f"- {settings['parts']} of {PARTS} parts learnt; {settings['share']:.0%} of the way to the new weights kept",
+        f"- Made with: {card['made_with']}",
     ]
     return "\n".join(lines)
+
+
+def _quality(note: dict[str, Any] | None) -> str:
+    if note is None:
+        return "- `mask_quality` is unknown: for that 20 masks of images left out must be told apart well enough."
+    return (
+        f"- `mask_quality` on {note['masks']} masks of images left out: Spearman {note['spearman']:.2f}, "
+        f"expected calibration error {note['expected_calibration_error']:.3f}"
+    )
 
 
 def _change(found: dict[str, Any]) -> str:
@@ -61,4 +74,5 @@ def _row(name: str, found: dict[str, Any]) -> str:
     ranks = " -> ".join(
         "" if found[key] is None else f"{found[key]:.2f}" for key in ("spearman_before", "spearman_after")
     )
-    return f"| {name} | {found['masks']} | {_change(found)} | {100 * found['gain']:+.1f} | {error} | {ranks} |"
+    gain = round(100 * found["gain"], 1) + 0.0  # not -0.0
+    return f"| {name} | {found['masks']} | {_change(found)} | {gain:+.1f} | {error} | {ranks} |"

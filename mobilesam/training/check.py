@@ -13,15 +13,16 @@ from mobilesam.training.examples import Example
 
 
 class Checked(NamedTuple):
-    """The IoU of each mask with its true mask, (N,), and the IoU that the model predicted, (N,)."""
+    """The IoU of each mask with its true mask, (N,), what the model predicted, and `mask_quality`, NaN if unknown."""
 
     iou: np.ndarray
     predicted: np.ndarray
+    quality: np.ndarray
 
 
 def check(sam: Sam, examples: Sequence[Example]) -> Checked:
     """Prompt with what each object came with, cut masks at their boxes as everywhere, and compare; objects in order."""
-    predictor, ious, predicted = SamPredictor(sam, fast=True), [], []
+    predictor, ious, predicted, quality = SamPredictor(sam, fast=True), [], [], []
     for one in examples:
         embedding = one.full_precision
         prompts = [truth.prompt for truth in one.objects]
@@ -29,7 +30,8 @@ def check(sam: Sam, examples: Sequence[Example]) -> Checked:
         masks = predictor.predict_batch(prompts, image=embedding, regions=regions)
         ious += [mask.iou(truth.mask) for [mask], truth in zip(masks, one.objects, strict=True)]
         predicted += [mask.iou_prediction for [mask] in masks]
-    return Checked(np.array(ious), np.array(predicted))
+        quality += [mask.mask_quality for [mask] in masks]
+    return Checked(np.array(ious), np.array(predicted), np.array(quality, dtype=float))
 
 
 def joined(parts: Sequence[Checked]) -> Checked:

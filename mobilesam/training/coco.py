@@ -9,7 +9,7 @@ from mobilesam.images import read_image
 from mobilesam.modeling import Sam
 from mobilesam.quality.validation import load_truth, usable_cases, with_objects
 from mobilesam.training.examples import Annotated
-from mobilesam.training.fit import Recipe
+from mobilesam.training.recipe import Recipe
 from mobilesam.training.train import Training, train
 from mobilesam.training.watch import Watch
 

@@ -1,7 +1,7 @@
 """What is learnt from: encoded images, and the true masks of objects in them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,11 +37,15 @@ class TrueMask:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An image, encoded, with the objects that are learnt from; features are (1, 256, 64, 64) in half precision."""
+    """An image, encoded, with the objects that are learnt from; features are (1, 256, 64, 64) in half precision.
+
+    Its mirror image has the same objects in the same order; None where it is not learnt from.
+    """
 
     name: str
     embedding: ImageEmbedding
     objects: list[TrueMask]
+    mirror: "Example | None" = None
 
     @property
     def full_precision(self) -> ImageEmbedding:
@@ -58,12 +62,25 @@ class Annotated:
     objects: list[tuple[Prompt, np.ndarray]]
 
 
-def encoded(predictor: SamPredictor, annotated: Annotated) -> Example:
-    """Encode an image and take in its objects."""
+def encoded(predictor: SamPredictor, annotated: Annotated, *, mirror: bool = False) -> Example:
+    """Encode an image and take in its objects; on request those of its mirror image as well."""
     [embedding] = predictor.encode_images([annotated.image])
     embedding = ImageEmbedding(embedding.features.half(), embedding.original_hw, embedding.input_hw)
     objects = [true_mask(predictor, prompt, mask) for prompt, mask in annotated.objects]
-    return Example(annotated.name, embedding, objects)
+    other = encoded(predictor, mirrored(annotated)) if mirror else None
+    return Example(annotated.name, embedding, objects, other)
+
+
+def mirrored(annotated: Annotated) -> Annotated:
+    """Turn left and right round."""
+    width = annotated.image.shape[1]
+    objects = []
+    for prompt, mask in annotated.objects:
+        box, points = prompt.box, prompt.point_coords
+        box = None if box is None else np.array([width - box[2], box[1], width - box[0], box[3]])
+        points = None if points is None else np.column_stack([width - points[:, 0], points[:, 1]])
+        objects.append((replace(prompt, box=box, point_coords=points), np.ascontiguousarray(mask[:, ::-1])))
+    return Annotated(annotated.name, np.ascontiguousarray(annotated.image[:, ::-1]), objects)
 
 
 def true_mask(predictor: SamPredictor, prompt: Prompt, mask: np.ndarray) -> TrueMask:
@@ -79,6 +96,11 @@ def true_mask(predictor: SamPredictor, prompt: Prompt, mask: np.ndarray) -> True
     logits = predictor.transform.apply_mask(mask)[0, 4 * r0 : 4 * r1, 4 * c0 : 4 * c1]
     target = np.round((logits / BINARY_MASK_LOGIT + 1) * 127.5).astype(np.uint8)
     return TrueMask(prompt, np.array(region, dtype=float), Crop(region, mask[y0:y1, x0:x1].copy()), tile, target)
+
+
+def masks_of(examples: Sequence[Example]) -> int:
+    """Return how many masks there are."""
+    return sum(len(one.objects) for one in examples)
 
 
 def batches(examples: list[Example], rng: np.random.Generator, size: int) -> Iterator[list[tuple[Example, list[int]]]]:

@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,51 +11,14 @@ from torch import Tensor
 
 from mobilesam.modeling import Sam
 from mobilesam.predictor import SamPredictor
-from mobilesam.training.examples import Example, batches
+from mobilesam.training.examples import Example, batches, masks_of
 from mobilesam.training.loss import loss_of, prompt_for
-
-PROMPTS = ("given", "box", "point", "both")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How is learnt. The values were chosen on four kinds of images, see docs/training.md.
-
-    Attributes:
-        prompts: "given" for what each object was prompted with, "box", "point", or "both" in turns.
-        passes: over all objects. Default: by their number.
-        batch: objects a step.
-        rate: of AdamW, reached after a tenth of the steps, and then falling to 0.
-        pull: share of the way back to the old weights at each step.
-        mean: how much of the mean of the weights is from before a step.
-        replay: photographs a step, so that what the model knew stays known.
-        seed: of the order, the prompts and the split.
-    """
-
-    prompts: str = "given"
-    passes: int | None = None
-    batch: int = 8
-    rate: float = 1e-4
-    pull: float = 0.0
-    mean: float = 0.98
-    replay: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.prompts not in PROMPTS:
-            raise ValueError(f"prompts must be one of {', '.join(PROMPTS)}, got {self.prompts!r}.")
-        if self.passes is not None and self.passes < 1:
-            raise ValueError(f"passes must be 1 at least, got {self.passes}.")
-
-    def passes_over(self, examples: list[Example]) -> int:
-        """Return how often to go over examples: often over few masks, five times at least over many."""
-        masks = sum(len(one.objects) for one in examples)
-        return self.passes or int(np.clip(200 // max(1, masks), 5, 12))
+from mobilesam.training.recipe import Recipe
 
 
 def steps_over(examples: list[Example], recipe: Recipe) -> int:
     """Return how many steps a fit will have, about."""
-    return recipe.passes_over(examples) * len(list(batches(examples, np.random.default_rng(0), recipe.batch)))
+    return recipe.passes_over(masks_of(examples)) * len(list(batches(examples, np.random.default_rng(0), recipe.batch)))
 
 
 class Fit:
@@ -67,7 +29,7 @@ class Fit:
 
     def __init__(self, sam: Sam, examples: list[Example], photographs: list[Example], recipe: Recipe):
         self.examples, self.photographs, self.recipe = examples, photographs, recipe
-        self.passes = recipe.passes_over(examples)
+        self.passes = recipe.passes_over(masks_of(examples))
         self.done = 0
         sam = copy.deepcopy(sam).requires_grad_(False)
         self.predictor = SamPredictor(sam)
@@ -96,7 +58,9 @@ class Fit:
         self.done += 1
 
     def _batches(self, number: int) -> Iterator[list[tuple[Example, list[int]]]]:
-        return batches(self.examples, np.random.default_rng([self.recipe.seed, number, 1]), self.recipe.batch)
+        rng = np.random.default_rng([self.recipe.seed, number, 1])
+        seen = [one.mirror if one.mirror is not None and rng.random() < 0.5 else one for one in self.examples]
+        return batches(seen, rng, self.recipe.batch)
 
     def _learn(self, example: Example, some: list[int], kind: str, rng: np.random.Generator, count: int) -> float:
         """Add the gradient of some objects of an image, and return their share of the mean loss of `count` objects."""

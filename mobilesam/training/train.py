@@ -13,26 +13,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 import mobilesam.weights as weight_files
 from mobilesam.embedding_cache import EmbeddingCache
 from mobilesam.errors import CheckpointError, NotEnoughTruthError
+from mobilesam.fast.heap import whole_heap_kept
 from mobilesam.modeling import Sam
 from mobilesam.predictor import SamPredictor
 from mobilesam.selftest import self_test
+from mobilesam.training import LEAST, PARTS
 from mobilesam.training.card import data_of, describe, start_of
 from mobilesam.training.check import Checked, check, figures, joined
-from mobilesam.training.examples import Annotated, Example, data_sha256, encoded
-from mobilesam.training.fit import Fit, Recipe, blended, steps_over
+from mobilesam.training.examples import Annotated, Example, data_sha256, encoded, masks_of
+from mobilesam.training.fit import Fit, blended, steps_over
 from mobilesam.training.photographs import bundled_photographs
+from mobilesam.training.quality import inheritance, lend_heads
+from mobilesam.training.recipe import Recipe
 from mobilesam.training.unfinished import Best, Unfinished
 from mobilesam.training.watch import Watch
 
-PARTS = 3
-LEAST = 10  # masks
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the old weights to the new ones
 MAY_FORGET = 0.004  # mean IoU that photographs may lose
+JUDGED = 1000  # masks left out that are looked at, at most: more would take longer than learning does
 PATIENCE = 4  # passes without a better mean IoU on the images left out
 
 
@@ -45,6 +47,7 @@ class Choice(NamedTuple):
     share: float
     own: dict[str, Any]
     photographs: dict[str, Any] | None
+    told: Checked
     reason: str = ""
 
 
@@ -84,7 +87,7 @@ def train(
     """Let the mask decoder of a model learn from true masks, and write a checkpoint if that helps.
 
     Ctrl-C ends the learning and keeps the best so far; after a kill the same call goes on where it was. The model that
-    was given stays as it is.
+    was given stays as it is. A Ctrl-C before anything was learnt is passed on: a `KeyboardInterrupt`.
 
     Args:
         sam: the model to start from.
@@ -107,10 +110,8 @@ def train(
     out = _checked_out(out, overwrite)
     unfinished = Unfinished(out)
     encoder = SamPredictor(sam, fast=True, cache=cache or EmbeddingCache(unfinished.folder / "embeddings"))
-    images = tqdm(annotated, "Encoding", unit="image", disable=not watch.shown)
-    examples = [encoded(encoder, one) for one in images]
-    masks = sum(len(one.objects) for one in examples)
-    if masks < LEAST or len(examples) < 2:
+    examples = [encoded(encoder, one, mirror=recipe.mirror) for one in watch.encoding(annotated)]
+    if (masks := masks_of(examples)) < LEAST or len(examples) < 2:
         unfinished.remove()
         raise NotEnoughTruthError(
             f"Training must have at least {LEAST} true masks, of 2 images or more, got {masks} of {len(examples)}. "
@@ -120,15 +121,18 @@ def train(
     unfinished.open(data, recipe, weight_files.sha256_of_state(sam.state_dict()))
     photographs = bundled_photographs(sam)
     own, plain = _parts(examples, recipe.seed), _parts(photographs, recipe.seed)
-    if not (decoders := _learn(sam, own, plain, recipe, unfinished, watch)):
+    judged = [_some(part, JUDGED // len(own), recipe.seed) for part in own]
+    if not (decoders := _learn(sam, own, plain, judged, recipe, unfinished, watch)):
         raise KeyboardInterrupt
-    found, new = _choose(sam, _compare(sam, own, plain, decoders), decoders, may_forget)
-    settings = {"recipe": vars(recipe), "parts": len(decoders), "share": found.share}
+    found, new = _choose(sam, _compare(sam, judged, plain, decoders), decoders, may_forget)
+    passes = recipe.passes_over(masks_of(_others(own, 0)))
+    settings = {"recipe": {**vars(recipe), "passes": passes}, "parts": len(decoders), "share": found.share}
     card = {
         **start_of(sam, started_from),
         "data": {**data_of(examples), "left_out": len(failed), "sha256": data},
         "images_left_out": found.own,
         "photographs": found.photographs,
+        "mask_quality": None if new is None else inheritance(new, found.told),
         "settings": settings,
         "kept": "old weights" if new is None else "new weights",
         "reason": found.reason,
@@ -157,14 +161,25 @@ def _parts(examples: list[Example], seed: int) -> list[list[Example]]:
     parts: list[list[Example]] = [[] for _ in range(min(PARTS, len(examples)) or PARTS)]
     order = [examples[i] for i in np.random.default_rng(seed).permutation(len(examples))]
     for one in sorted(order, key=lambda one: -len(one.objects)):
-        min(parts, key=lambda part: sum(len(other.objects) for other in part)).append(one)
+        min(parts, key=masks_of).append(one)
     return parts
+
+
+def _some(part: list[Example], masks: int, seed: int) -> list[Example]:
+    """Return images of a part, drawn by chance, until they have so many masks."""
+    chosen: list[Example] = []
+    for i in np.random.default_rng(seed).permutation(len(part)):
+        if masks_of(chosen) >= masks:
+            break
+        chosen.append(part[i])
+    return chosen
 
 
 def _learn(
     sam: Sam,
     own: list[list[Example]],
     plain: list[list[Example]],
+    judged: list[list[Example]],
     recipe: Recipe,
     unfinished: Unfinished,
     watch: Watch,
@@ -172,16 +187,16 @@ def _learn(
     """Return a decoder's weights for each part, learnt from the others; for fewer parts after Ctrl-C."""
     best: dict[int, Best] = {}
     watch.begin(sum(steps_over(_others(own, part), recipe) for part in range(len(own))))
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), whole_heap_kept():
         for part in range(len(own)):
             fit = Fit(sam, _others(own, part), _others(plain, part), recipe)
-            start = Best(float(check(sam, own[part]).iou.mean()), None, 0)
+            start = Best(float(check(sam, judged[part]).iou.mean()), None, 0)
             best[part] = unfinished.load(part, fit) or start
             watch.step(fit.step)
             while fit.done < fit.passes and fit.done - best[part].passes < PATIENCE:
                 losses: list[float] = []
                 fit.one_pass(lambda loss, losses=losses: (losses.append(loss), watch.step()))
-                iou = float(check(blended(sam, [fit.mean], 1.0), own[part]).iou.mean())
+                iou = float(check(blended(sam, [fit.mean], 1.0), judged[part]).iou.mean())
                 watch.say(f"Part {part + 1} of {len(own)}: loss {np.mean(losses):.3f}, mean IoU {iou:.4f}")
                 if iou >= best[part].iou or best[part].weights is None:
                     best[part] = Best(iou, {name: value.clone() for name, value in fit.mean.items()}, fit.done)
@@ -197,12 +212,13 @@ def _compare(sam: Sam, own: list[list[Example]], plain: list[list[Example]], dec
     before = [_check_parts([sam] * len(decoders), parts) if parts else None for parts in (own, plain)]
     choices = []
     for share in SHARES:
-        models = [blended(sam, [decoder], share) for decoder in decoders]
-        own_now, plain_now = (
-            None if was is None else figures(was, _check_parts(models, parts))
+        models = [lend_heads(sam, blended(sam, [decoder], share)) for decoder in decoders]
+        now = [
+            None if was is None else _check_parts(models, parts)
             for was, parts in zip(before, (own, plain), strict=True)
-        )
-        choices.append(Choice(share, own_now, plain_now))
+        ]
+        own_now, plain_now = (None if x is None else figures(was, x) for was, x in zip(before, now, strict=True))
+        choices.append(Choice(share, own_now, plain_now, now[0]))
     return choices
 
 
@@ -214,7 +230,7 @@ def _choose(sam: Sam, choices: list[Choice], decoders: list[Weights], may_forget
     reason = f"On photographs the new weights lost more than the {100 * may_forget:.1f} points that they may lose."
     for choice in (best, *others):
         if choice.own["gain"] > 0 and (choice.photographs is None or choice.photographs["gain"] >= -may_forget):
-            new = blended(sam, decoders, choice.share)
+            new = lend_heads(sam, blended(sam, decoders, choice.share))
             try:
                 self_test(new)
             except CheckpointError as error:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mobilesam.files import replacing
-from mobilesam.training.fit import Fit, Recipe
+from mobilesam.training.fit import Fit
+from mobilesam.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

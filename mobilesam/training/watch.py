@@ -1,13 +1,16 @@
 """What is seen of a training while it goes on, and how it is stopped."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from tqdm import tqdm
 
+Image = TypeVar("Image")
+
 
 class Watch:
-    """A bar over the steps, or a caller's own; `stop` ends the learning as Ctrl-C does.
+    """A bar over the images, then over the steps, or a caller's own; `stop` ends the learning as Ctrl-C does.
 
     Args:
         shown: whether to show a bar.
@@ -24,6 +27,14 @@ class Watch:
     ):
         self.shown, self._on_progress, self._stop = shown, on_progress, stop
         self._bar, self._text = tqdm(disable=True), ""
+
+    def encoding(self, images: Iterable[Image]) -> Iterator[Image]:
+        """Pass images on to be encoded; a `KeyboardInterrupt` if it is to stop."""
+        for number, image in enumerate(tqdm(images, "Encoding", unit="image", disable=not self.shown), start=1):
+            self.check()
+            if self._on_progress:
+                self._on_progress(0.0, f"Encoding image {number} ...")
+            yield image
 
     def begin(self, steps: int) -> None:
         """Begin with the steps."""

@@ -101,6 +101,17 @@ class Page:
         """Wait for a text."""
         return self.wait(f'//*[contains(text(), "{text}")]', seconds)
 
+    def wait_for_texts(self, *texts: str, seconds: float = 60) -> None:
+        """Wait until the page shows all of these."""
+
+        def shown() -> str:
+            return self.browser.find_element("tag name", "body").text
+
+        try:
+            wait_for(lambda: all(part in shown() for part in texts), seconds, what=" and ".join(texts))
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; the page shows:\n{shown()}") from error
+
     def click(self, xpath: str, seconds: float = 60) -> None:
         """Click what is visible, again if the App redraws it meanwhile."""
         wait_for(lambda: self.find(xpath)[-1].click() or True, seconds, what=xpath)

@@ -29,24 +29,14 @@ def masks(sam, photos, make_dataset):
     return dataset
 
 
-def wait_for_texts(page, *texts, seconds=60):
-    def shown():
-        return page.browser.find_element("tag name", "body").text
-
-    try:
-        wait_for(lambda: all(part in shown() for part in texts), seconds, what=" and ".join(texts))
-    except TimeoutError as error:
-        raise TimeoutError(f"{error}; the page shows:\n{shown()}") from error
-
-
 def reject(page, *texts):
     """Press Reject until it shows: the App can replace the panel under a click that comes right after a change."""
     page.click('//button[@accesskey="r"]')
     try:
-        wait_for_texts(page, *texts, seconds=20)
+        page.wait_for_texts(*texts, seconds=20)
     except TimeoutError:
         page.click('//button[@accesskey="r"]')
-        wait_for_texts(page, *texts)
+        page.wait_for_texts(*texts)
 
 
 def stored(dataset):
@@ -60,14 +50,14 @@ def test_a_person_reviews_masks_in_the_grid(page, masks, tmp_path):
     page.open(masks)
     page.click('//*[@data-cy="new-panel-btn"]')
     page.click('//*[@data-cy="new-panel-option-review_masks"]')
-    wait_for_texts(page, "1 of 4", "0 accepted, 0 rejected, 4 undecided", "expected IoU 0.10")
-    wait_for_texts(page, "The next 4 decisions look at 100% of the error", "random order")
+    page.wait_for_texts("1 of 4", "0 accepted, 0 rejected, 4 undecided", "expected IoU 0.10")
+    page.wait_for_texts("The next 4 decisions look at 100% of the error", "random order")
     page.browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     page.click('//button[@accesskey="g"]')
     wait_for(lambda: (tmp_path / "masks.html").exists(), 60, what="the report page")
     assert "expected IoU on average" in (tmp_path / "masks.html").read_text()
     page.press_key("a", alt=True)  # the worst; nothing has the focus
-    wait_for_texts(page, "2 of 4", "1 accepted, 0 rejected, 3 undecided")
+    page.wait_for_texts("2 of 4", "1 accepted, 0 rejected, 3 undecided")
     assert (stored(masks)["a"]["review"], stored(masks)["a"]["tags"]) == ("accepted", ["accepted"])
     page.screenshot("review_grid")
     reject(page, "3 of 4", "1 accepted, 1 rejected, 2 undecided")
@@ -75,7 +65,7 @@ def test_a_person_reviews_masks_in_the_grid(page, masks, tmp_path):
     [rejected] = [name for name, label in now.items() if label.get("review") == "rejected"]
     assert now[rejected]["tags"] == ["rejected"]
     page.click('//button[@accesskey="c"]')
-    wait_for_texts(page, "3 of 4", "New mask: predicted IoU")
+    page.wait_for_texts("3 of 4", "New mask: predicted IoU")
     page.screenshot("review_retried")
     now = stored(masks)
     [retried] = [name for name in now if now[name]["predicted_iou"] != before[name]["predicted_iou"]]
@@ -83,7 +73,7 @@ def test_a_person_reviews_masks_in_the_grid(page, masks, tmp_path):
     assert now[retried]["mask"] != before[retried]["mask"]
     assert all(now[retried][name] == before[retried][name] for name in ("_id", "label", "prompt_id"))
     page.click('//button[@accesskey="u"]')
-    wait_for_texts(page, "3 of 4", "1 accepted, 1 rejected, 2 undecided")
+    page.wait_for_texts("3 of 4", "1 accepted, 1 rejected, 2 undecided")
     wait_for(lambda: stored(masks)[retried]["mask"] == before[retried]["mask"], what="the old mask")
 
 
@@ -91,7 +81,7 @@ def test_in_the_modal_it_starts_with_the_open_sample(page, masks):
     page.open(masks)
     page.open_sample()
     page.click('//*[normalize-space(.)="Review masks"]')
-    wait_for_texts(page, "1 of 4", "prompt from boxes")
+    page.wait_for_texts("1 of 4", "prompt from boxes")
     page.screenshot("review_modal")
     reject(page, "2 of 4", "0 accepted, 1 rejected, 3 undecided")
     [rejected] = [name for name, label in stored(masks).items() if label.get("review") == "rejected"]

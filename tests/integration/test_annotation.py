@@ -15,6 +15,7 @@ from scenes import LEFT, detections, ellipse_box, keypoints
 
 from fiftyone_mobilesam.app import annotation_files as annotation
 from mobilesam import FieldError, MissingPackageError, MobileSamError
+from mobilesam.weights import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,6 +66,15 @@ def test_operators_set_the_model_and_give_back_what_was_there(models, copied_plu
     run("use_for_annotation", dataset, label_field="clicks")  # again changes nothing
     assert run("stop_using_for_annotation", dataset) == {"was_active": True, "address": "https://models.example"}
     assert run("stop_using_for_annotation", dataset) == {"was_active": False, "address": "https://models.example"}
+
+
+def test_each_weights_have_a_pair_of_their_own(models):
+    own, coco = annotation.build_pair(), annotation.build_pair("mobile_sam_coco.pt")
+    encoder, decoder = annotation.FILES
+    assert sha256_of(own / encoder) == sha256_of(coco / encoder)
+    assert sha256_of(own / decoder) != sha256_of(coco / decoder)
+    with pytest.raises(MobileSamError, match=r"nowhere\.pt"):
+        annotation.build_pair("nowhere.pt")
 
 
 def test_the_choice_outlives_the_server_unless_its_environment_names_another(models, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from operator_calls import form, messages, run
 from scenes import LEFT, detections, ellipse_mask, full_mask, iou
 
 from fiftyone_mobilesam.app import OPERATORS, PANELS
+from mobilesam.weights import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -250,6 +251,20 @@ def test_what_is_deleted_during_a_run_gives_a_message(plugin, dataset, what):
         dataset.reload()
         assert "boxes" in text
         assert len(dataset) == 3
+
+
+def test_weights_that_were_trained_make_the_masks(plugin, dataset, sam, tmp_path):
+    state = dict(sam.state_dict())
+    bias = "mask_decoder.iou_prediction_head.layers.2.bias"
+    state[bias] = state[bias] + 0.03125
+    save_checkpoint(state, tmp_path / "ours.safetensors")
+    assert "mobile_sam_coco.pt" in str(form(plugin, "segment", dataset, more=True)["weights"])
+    assert form(plugin, "segment", dataset, more=True, weights="nowhere.pt")["weights"]["invalid"]
+    for field, weights in (("old", "mobile_sam.pt"), ("new", str(tmp_path / "ours.safetensors"))):
+        run(plugin, "segment", dataset, params={"prompt_field": "boxes", "label_field": field, "weights": weights})
+    dataset.reload()
+    old, new = (np.array(dataset.values(f"{f}.detections.predicted_iou", unwind=True)) for f in ("old", "new"))
+    np.testing.assert_allclose(new - old, 0.03125, atol=1e-4)
 
 
 def test_two_runs_at_once(plugin, dataset):

@@ -170,3 +170,17 @@ def test_the_report_page_comes_to_the_browser(dataset):
     assert download["filename"] == "masks.html"
     assert page.startswith("<!doctype html>")
     assert "expected IoU on average" in page
+
+
+def test_ten_accepted_masks_can_be_learnt_from(model, make_dataset):
+    dataset = make_dataset({"boxes": detections(*[*BOXES] * 6)})
+    dataset.apply_model(model, label_field="masks", prompt_field="boxes", progress=False)
+    window = Window(dataset)
+    window.do("on_load")
+    for _ in range(9):
+        assert "accepted masks ..." not in window.do("accept")
+    assert "Train on 10 accepted masks ..." in window.do("accept")
+    window.do("train")
+    [request] = [r["params"] for r in window.requests if r["operator_uri"] == "prompt_user_for_operation"]
+    assert request["operator_uri"] == "@mobilesam/fiftyone-mobilesam/train"
+    assert request["params"] == {"mask_field": "masks"}

@@ -13,7 +13,7 @@ from scenes import draw_scene, ellipse_mask
 
 from mobilesam import SAM, SamPredictor, make_prompts
 from mobilesam.training.coco import coco_images
-from mobilesam.training.fit import Recipe
+from mobilesam.training.recipe import Recipe
 from mobilesam.training.train import train
 from mobilesam.training.watch import Watch
 from mobilesam.weights import load_state_dict, read_card

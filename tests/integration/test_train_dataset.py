@@ -1,6 +1,7 @@
 """What `fom.train` learns from: accepted masks with their prompts, or all; what it leaves out, and why."""
 
 import json
+import threading
 
 import fiftyone as fo
 import numpy as np
@@ -9,6 +10,7 @@ from operator_calls import form, messages
 from scenes import LEFT, RIGHT, detections, ellipse_box, ellipse_mask, true_ellipse
 
 import fiftyone_mobilesam as fom
+from fiftyone_mobilesam.app.train import learn
 from fiftyone_mobilesam.training.dataset import annotated_images
 from mobilesam import FieldError
 from mobilesam.errors import NotEnoughTruthError
@@ -96,6 +98,15 @@ def test_the_app_shows_how_it_goes_and_the_card(dataset, plugin, tmp_path):
     assert "Part 3 of 3" in texts
     assert "images left out" in texts
     assert (tmp_path / "ours.safetensors").exists() == ("fom.load_model" in texts)
+
+
+def test_a_stop_in_the_app_before_anything_was_learnt(dataset, tmp_path):
+    stop = threading.Event()
+    stop.set()
+    fields = {"mask_field": "masks", "prompt_field": "detections", "out": str(tmp_path / "ours.pt")}
+    result = learn(dataset, **fields, on_progress=lambda progress: None, stop=stop)
+    assert result["text"].startswith("Stopped before anything was learnt")
+    assert not result["helped"]
 
 
 def test_a_whole_call_and_what_it_refuses(dataset, tmp_path):

@@ -48,8 +48,10 @@ ALLOWED = {
     "training": {
         "_version",
         "embedding_cache",
+        "fast",
         "files",
         "geometry",
+        "heads",
         "images",
         "modeling",
         "predictor",

@@ -1,6 +1,7 @@
 """Learning from true masks: the decoder with gradients beside the plain one, and what a training refuses."""
 
 import json
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -9,10 +10,15 @@ from PIL import Image
 from scenes import draw_scene
 from tolerances import LOW_RES_LOGITS, SCORE
 
-from mobilesam import SAM, CheckpointError, SamPredictor, make_prompts
+from mobilesam import SAM, CheckpointError, Prompt, SamPredictor, build_sam_vit_t, make_prompts
 from mobilesam.errors import NotEnoughTruthError
+from mobilesam.heads.files import heads_for
+from mobilesam.training.check import Checked
 from mobilesam.training.decoder import decode
+from mobilesam.training.examples import Annotated, mirrored
 from mobilesam.training.photographs import bundled_photographs
+from mobilesam.training.quality import inheritance, lend_heads
+from mobilesam.weights import save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +63,20 @@ def test_the_decoder_with_gradients_gives_the_plain_logits_and_gradients(sam, im
             assert (ours - expected).abs().max() <= 1e-3 * expected.abs().max() + 1e-6, name
 
 
+def test_a_mirror_image_has_its_prompts_and_masks_turned_round():
+    image, mask = np.arange(6 * 10 * 3, dtype=np.uint8).reshape(6, 10, 3), np.zeros((6, 10), bool)
+    mask[2:5, 1:4] = True
+    prompt = Prompt(box=[1, 2, 4, 5], point_coords=[[1.5, 2.5], [9.5, 0.5]], point_labels=[1, 0])
+    turned = mirrored(Annotated("scene", image, [(prompt, mask)]))
+    [(other, other_mask)] = turned.objects
+    assert other.box.tolist() == [6, 2, 9, 5]
+    assert other_mask[2:5, 6:9].all()
+    assert other_mask.sum() == mask.sum()
+    assert other.point_coords.tolist() == [[8.5, 2.5], [0.5, 0.5]]
+    assert other.point_labels.tolist() == [1, 0]
+    assert (turned.image[2, 8] == image[2, 1]).all()
+
+
 def test_bundled_photographs_are_encoded_as_the_model_encodes(sam):
     photographs = bundled_photographs(sam)
     assert len(photographs) == 12
@@ -94,3 +114,44 @@ def test_refused_with_what_is_wrong(sam, coco):
         model.train(coco / "coco.json", coco, out=coco / "new.pt", prompts="text")
     assert sorted(coco.iterdir()) == sorted([*before, coco / "old.pt"])
     assert np.isfinite(next(sam.mask_decoder.parameters()).detach().numpy()).all()
+
+
+@pytest.fixture
+def trained(sam):
+    """Weights that are a little other than the bundled ones."""
+    new = deepcopy(sam)
+    with torch.no_grad():
+        new.mask_decoder.iou_token.weight.mul_(1.001)
+    return lend_heads(sam, new)
+
+
+def told(masks, rng, *, offset=0.2, slope=0.5, noise=0.01):
+    quality = rng.random(masks)
+    return Checked(offset + slope * quality + noise * rng.standard_normal(masks), quality, quality)
+
+
+def test_mask_quality_of_trained_weights_is_what_the_old_heads_say_on_a_line(sam, trained, image, tmp_path):
+    note = inheritance(trained, told(400, np.random.default_rng(0)))
+    assert (note["offset"], note["slope"]) == pytest.approx((0.2, 0.5), abs=0.02)
+    assert note["spearman"] > 0.95
+    assert note["expected_calibration_error"] < 0.02
+    for name in ("ours.safetensors", "ours.pt"):
+        save_checkpoint(trained.state_dict(), tmp_path / name, {"mask_quality": note})
+        predictor, before = SamPredictor(build_sam_vit_t(tmp_path / name)), SamPredictor(lend_heads(sam, trained))
+        for one in (predictor, before):
+            one.set_image_embedding(image._image)
+        prompts = make_prompts(boxes=[[439, 437, 524, 709], [700, 40, 1100, 720]])
+        for [new], [old] in zip(predictor.predict_batch(prompts), before.predict_batch(prompts), strict=True):
+            assert new.mask_quality == pytest.approx(note["offset"] + note["slope"] * old.mask_quality, abs=1e-5)
+    changed = build_sam_vit_t(tmp_path / "ours.pt")
+    with torch.no_grad():
+        changed.mask_decoder.iou_token.weight.mul_(1.001)  # the card is of other weights now
+    assert heads_for(changed).quality == {}
+
+
+def test_mask_quality_stays_unknown_where_it_could_not_be_checked(trained):
+    rng = np.random.default_rng(0)
+    assert inheritance(trained, told(19, rng)) is None
+    assert inheritance(trained, told(400, rng, slope=0.0)) is None
+    trained.inherits = None
+    assert inheritance(trained, told(400, rng)) is None

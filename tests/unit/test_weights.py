@@ -12,6 +12,16 @@ def test_bundled_weights_are_the_ones_that_provenance_names():
     assert weights.sha256_of(weights.BUNDLED) in text
 
 
+def test_the_coco_decoder_is_the_one_that_provenance_names_and_changes_nothing_else(sam):
+    text = (weights.COCO.parent / "PROVENANCE.md").read_text()
+    assert weights.sha256_of(weights.COCO) in text
+    state = load_model("mobile_sam_coco.pt", device="cpu").state_dict()  # tests it on a known image
+    changed = {key for key, x in sam.state_dict().items() if not state[key].equal(x)}
+    assert changed == load_file(weights.COCO).keys()
+    assert all(key.startswith("mask_decoder.") for key in changed)
+    assert weights.read_card(weights.COCO)["images_left_out"]["gain"] > 0
+
+
 def test_resolve_prefers_a_local_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert weights.resolve("mobile_sam.pt") == weights.BUNDLED

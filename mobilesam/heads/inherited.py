@@ -1,0 +1,37 @@
+"""Trained weights inherit the quality heads of the weights that they began with, and a line that corrects them.
+
+The tokens of a decoder that learnt a little are nearly those that the heads were fitted on. What the heads say is
+compared with the truth on images that were left out of the training, and the line is kept in the model card.
+"""
+
+from typing import TypedDict
+
+from torch import Tensor, nn
+
+from mobilesam.heads.quality_head import QualityHead
+
+KINDS = ("box fast", "points")  # not "box best", whose masks are those of a mask head
+
+
+class Inheritance(TypedDict):
+    """What a checkpoint says of its `mask_quality`: `offset` + `slope` times what the heads tell."""
+
+    fitted_for: str  # `weights_of_tokens` that the heads are for
+    weights: str  # that of the checkpoint
+    offset: float
+    slope: float
+    masks: int  # of images left out, on which the line and the figures rest
+    spearman: float
+    expected_calibration_error: float
+
+
+class InheritedHead(nn.Module):
+    """A quality head and the line that corrects it."""
+
+    def __init__(self, head: QualityHead, offset: float, slope: float):
+        super().__init__()
+        self.head, self.offset, self.slope = head, offset, slope
+
+    def forward(self, iou_token: Tensor, mask_token: Tensor, signals: Tensor) -> Tensor:
+        """See `QualityHead.forward`."""
+        return (self.offset + self.slope * self.head(iou_token, mask_token, signals)).clamp(0, 1)
