@@ -79,12 +79,7 @@ def mirrored(annotated: Annotated) -> Annotated:
         box, points = prompt.box, prompt.point_coords
         box = None if box is None else np.array([width - box[2], box[1], width - box[0], box[3]])
         points = None if points is None else np.column_stack([width - points[:, 0], points[:, 1]])
-        objects.append(
-            (
-                Prompt(box=box, point_coords=points, point_labels=prompt.point_labels),
-                np.ascontiguousarray(mask[:, ::-1]),
-            )
-        )
+        objects.append((replace(prompt, box=box, point_coords=points), np.ascontiguousarray(mask[:, ::-1])))
     return Annotated(annotated.name, np.ascontiguousarray(annotated.image[:, ::-1]), objects)
 
 
