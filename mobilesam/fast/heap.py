@@ -38,9 +38,9 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
 def whole_heap_kept() -> Iterator[None]:
     """Return nothing to the system while this lasts, and all that is free at its end.
 
-    A gradient takes and frees more blocks, and larger ones, than `keep_heap` has room for: 10,000 page faults a mask, 10
-    to 28% of a step's time. Without glibc nothing happens. At the end its settings are those that it comes to by itself
-    when large blocks are freed.
+    A gradient takes and frees more blocks, and larger ones, than `keep_heap` has room for: 10,000 page faults a mask,
+    10 to 28% of a step's time. Without glibc nothing happens. At the end its settings are those that it comes to by
+    itself when large blocks are freed.
     """
     try:
         libc = ctypes.CDLL(None)
