@@ -53,7 +53,8 @@ def lender_of(sam: Sam) -> str | None:
     with safe_open(HEADS, "pt") as file:
         fitted_for = file.metadata()["weights"]
     weights, note = weights_of_tokens(sam), sam.inherits
-    inherits = note is not None and (note["weights"], note["fitted_for"]) == (weights, fitted_for)
+    known = isinstance(note, dict) and note.keys() >= {"weights", "fitted_for", "offset", "slope"}
+    inherits = known and (note["weights"], note["fitted_for"]) == (weights, fitted_for)
     return fitted_for if inherits or weights == fitted_for else None
 
 

@@ -39,4 +39,4 @@ class Recipe:
 
     def passes_over(self, masks: int) -> int:
         """Return how often to go over so many masks: often over few, five times at least over many."""
-        return self.passes or min(max(200 // max(1, masks), 5), 12)
+        return self.passes or min(max(800 // max(1, masks), 5), 12)

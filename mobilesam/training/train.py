@@ -5,6 +5,7 @@ of images that were not learnt from. What is kept is the mean of these decoders,
 best on those images and leaves photographs nearly as good as they were.
 """
 
+import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from mobilesam.training.watch import Watch
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the old weights to the new ones
 MAY_FORGET = 0.004  # mean IoU that photographs may lose
 JUDGED = 1000  # masks left out that are looked at, at most: more would take longer than learning does
+ROOM = 48 << 20  # bytes that a checkpoint and its card take, and some
 PATIENCE = 4  # passes without a better mean IoU on the images left out
 
 
@@ -104,7 +106,7 @@ def train(
     Raises:
         CheckpointError: `out` is there, or has another suffix.
         NotEnoughTruthError: fewer than 10 masks, or all of one image.
-        OSError: `out` cannot be written.
+        OSError: `out` cannot be written, or 48 MB are not free there, which is said before it begins.
     """
     recipe, failed, watch = recipe or Recipe(), [] if failed is None else failed, watch or Watch()
     out = _checked_out(out, overwrite)
@@ -138,7 +140,7 @@ def train(
         "reason": found.reason,
     }
     if new is not None:
-        weight_files.save_checkpoint(new.state_dict(), out, card)
+        _write(new, out, card, unfinished)
         out.with_suffix(".md").write_text(describe(card, out) + "\n", encoding="utf-8")
     unfinished.remove()
     return Training(new is not None, out if new is not None else None, card, failed)
@@ -153,7 +155,18 @@ def _checked_out(out: str | Path, overwrite: bool) -> Path:
             f"out must be a new file, got {str(out)!r}, which is there. Name another, or pass overwrite=True."
         )
     out.parent.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(out.parent).free) < ROOM:
+        raise OSError(f"out must be where {ROOM >> 20} MB are free, got {free >> 20} MB in {out.parent}. Make room.")
     return out
+
+
+def _write(new: Sam, out: Path, card: dict[str, Any], unfinished: Unfinished) -> None:
+    """Write the checkpoint; on a full disk, in the place of what the training itself keeps there."""
+    try:
+        weight_files.save_checkpoint(new.state_dict(), out, card)
+    except OSError:
+        unfinished.remove_embeddings()
+        weight_files.save_checkpoint(new.state_dict(), out, card)
 
 
 def _parts(examples: list[Example], seed: int) -> list[list[Example]]:

@@ -69,6 +69,10 @@ class Unfinished:
             return None
         return Best(*state["best"])
 
+    def remove_embeddings(self) -> None:
+        """Take away what is quickly made again."""
+        shutil.rmtree(self.folder / "embeddings", ignore_errors=True)
+
     def remove(self) -> None:
         """Take the folder away."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Learning from true masks: the decoder with gradients beside the plain one, and what a training refuses."""
 
 import json
+import shutil
 from copy import deepcopy
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from scenes import draw_scene
 from tolerances import LOW_RES_LOGITS, SCORE
 
-from mobilesam import SAM, CheckpointError, Prompt, SamPredictor, build_sam_vit_t, make_prompts
+from mobilesam import SAM, CheckpointError, Prompt, SamPredictor, build_sam_vit_t, make_prompts, weights
 from mobilesam.errors import NotEnoughTruthError
 from mobilesam.heads.files import heads_for
 from mobilesam.training.check import Checked
@@ -18,6 +19,8 @@ from mobilesam.training.decoder import decode
 from mobilesam.training.examples import Annotated, mirrored
 from mobilesam.training.photographs import bundled_photographs
 from mobilesam.training.quality import inheritance, lend_heads
+from mobilesam.training.train import _write
+from mobilesam.training.unfinished import Unfinished
 from mobilesam.weights import save_checkpoint
 
 
@@ -116,6 +119,29 @@ def test_refused_with_what_is_wrong(sam, coco):
     assert np.isfinite(next(sam.mask_decoder.parameters()).detach().numpy()).all()
 
 
+def test_a_full_disk_is_said_before_it_learns(sam, coco, monkeypatch):
+    usage = shutil.disk_usage(coco)._replace(free=12 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match=r"out must be where 48 MB are free, got 12 MB in .*\. Make room\."):
+        SAM(sam, verify=False).train(coco / "coco.json", coco, out=coco / "new.pt", progress=False)
+
+
+def test_a_checkpoint_takes_the_place_of_the_embeddings_on_a_full_disk(sam, tmp_path, monkeypatch):
+    kept = tmp_path / "new.pt.unfinished" / "embeddings"
+    kept.mkdir(parents=True)
+    save = weights.save_checkpoint
+
+    def full_while_they_are_there(*arguments):
+        if kept.is_dir():
+            raise OSError(28, "No space left on device")
+        save(*arguments)
+
+    monkeypatch.setattr(weights, "save_checkpoint", full_while_they_are_there)
+    _write(sam, tmp_path / "new.pt", {}, Unfinished(tmp_path / "new.pt"))
+    assert weights.load_state_dict(tmp_path / "new.pt").keys() > sam.state_dict().keys()
+    assert kept.parent.is_dir()
+
+
 @pytest.fixture
 def trained(sam):
     """Weights that are a little other than the bundled ones."""
@@ -147,6 +173,9 @@ def test_mask_quality_of_trained_weights_is_what_the_old_heads_say_on_a_line(sam
     with torch.no_grad():
         changed.mask_decoder.iou_token.weight.mul_(1.001)  # the card is of other weights now
     assert heads_for(changed).quality == {}
+    for edited in ({name: value for name, value in note.items() if name != "fitted_for"}, "0.9"):
+        save_checkpoint(trained.state_dict(), tmp_path / "edited.pt", {"mask_quality": edited})
+        assert heads_for(build_sam_vit_t(tmp_path / "edited.pt")).quality == {}
 
 
 def test_mask_quality_stays_unknown_where_it_could_not_be_checked(trained):
