@@ -4,11 +4,13 @@
 
 Each folder holds `instances.json` and `images/`. It is what `SAM.train` does, with true boxes moved by up to 10%. The
 decoder alone is written, in half precision, as `mobilesam/assets/mobile_sam_coco.safetensors`; all that is done so far
-is in the folder of `--work`, where the same command goes on after it was stopped.
+is in the folder of `--work`, where the same command goes on after it was stopped. `judge_decoder.py` is next: it needs
+the decoders of the parts, which stay there.
 """
 
 import argparse
 import json
+import shutil
 from itertools import chain
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from mobilesam.heads.files import weights_of_tokens
 from mobilesam.training.coco import coco_images
 from mobilesam.training.recipe import Recipe
 from mobilesam.training.train import train
+from mobilesam.training.unfinished import Unfinished
 from mobilesam.weights import CARD, COCO, OVER, load_state_dict, read_card, resolve, sha256_of
 
 RECIPE = Recipe(prompts="box", passes=2, replay=0)  # photographs are what it learns
@@ -36,9 +39,16 @@ def main() -> None:
     images = chain(*(coco_images(one / "instances.json", one / "images", failed, args.limit) for one in args.folders))
     whole = args.work / "mobile_sam_coco.safetensors"
     cache = EmbeddingCache(args.work / "embeddings")
+    Unfinished.remove = lambda unfinished: keep(unfinished.folder, args.work / "parts")
     # What photographs lose is of no account: those of the package are among those that are learnt from.
     print(train(load_model(), images, whole, recipe=RECIPE, cache=cache, may_forget=1, overwrite=True, failed=failed))
     write_decoder(whole, args.output)
+
+
+def keep(folder: Path, parts: Path) -> None:
+    """Keep the decoders of the parts, for `judge_decoder.py`."""
+    shutil.rmtree(parts, ignore_errors=True)
+    folder.replace(parts)
 
 
 def write_decoder(whole: Path, output: Path) -> None:

@@ -7,15 +7,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mobilesam.heads.inherited import BEST, InheritedHead
 from mobilesam.heads.inherited import KINDS as INHERITED_KINDS
-from mobilesam.heads.inherited import InheritedHead
 from mobilesam.heads.mask_head import MaskHead
 from mobilesam.heads.quality_head import QualityHead
 from mobilesam.modeling import Sam
 from mobilesam.weights import HEADS, sha256_of_state
 
 # Kinds of masks whose quality is known, each with its own fit. Masks of any other are of unknown quality.
-KINDS = ("box fast", "box best", "points")
+KINDS = ("box fast", BEST, "points")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,9 @@ def heads_for(sam: Sam) -> Heads:
     heads = read_heads(_tensors(), sam.device)
     if lender == weights_of_tokens(sam):
         return heads
-    line = sam.inherits["offset"], sam.inherits["slope"]
-    return Heads(None, {kind: InheritedHead(heads.quality[kind], *line) for kind in INHERITED_KINDS})
+    lines = {**dict.fromkeys(INHERITED_KINDS, sam.inherits), BEST: sam.inherits.get(BEST)}
+    found = {kind: (one["offset"], one["slope"]) for kind, one in lines.items() if one is not None}
+    return Heads(None, {kind: InheritedHead(heads.quality[kind], *line) for kind, line in found.items()})
 
 
 def lender_of(sam: Sam) -> str | None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mobilesam.heads.quality_head import QualityHead
 
-KINDS = ("box fast", "points")  # not "box best", whose masks are those of a mask head
+KINDS = ("box fast", "points")
+BEST = "box best"  # has a line of its own: without a mask head its masks are others. Only the bundled decoder has one
 
 
 class Inheritance(TypedDict):

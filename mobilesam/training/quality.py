@@ -16,8 +16,8 @@ STRENGTH = 10.0  # of the pull to what the heads say, in masks
 def lend_heads(sam: Sam, new: Sam, *, offset: float = 0.0, slope: float = 1.0) -> Sam:
     """Let trained weights have the quality heads of those they began with, if these have any; gives `new` back."""
     lender = lender_of(sam)
-    line = {"weights": weights_of_tokens(new), "offset": offset, "slope": slope}
-    new.inherits = None if lender is None else {"fitted_for": lender, **line}
+    note = {"weights": weights_of_tokens(new), "offset": offset, "slope": slope}
+    new.inherits = None if lender is None else {"fitted_for": lender, **note}
     return new
 
 
@@ -32,7 +32,7 @@ def inheritance(new: Sam, told: Checked) -> Inheritance | None:
     quality, true = told.quality[known], told.iou[known]
     if new.inherits is None or len(true) < LEAST_TOLD:
         return None
-    offset, slope = _line(quality, true)
+    offset, slope = line(quality, true)
     found = calibration(np.clip(offset + slope * quality, 0, 1), true)
     if found["spearman"] is None or found["spearman"] < LEAST_SPEARMAN:
         return None
@@ -40,7 +40,7 @@ def inheritance(new: Sam, told: Checked) -> Inheritance | None:
     return {**new.inherits, "offset": offset, "slope": slope, "masks": len(true), **figures}
 
 
-def _line(quality: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+def line(quality: np.ndarray, true: np.ndarray) -> tuple[float, float]:
     """Fit a line, pulled to the one that changes nothing as if that had been seen in `STRENGTH` masks."""
     x, y = quality - quality.mean(), true - true.mean()
     pull = STRENGTH * max(x.var(), 1e-4)
