@@ -22,7 +22,7 @@ class Predictor:
         overrides: `model` and `device` as `SAM` takes them, and options of `SAM.predict` for each call.
 
     Attributes:
-        args: the options by name.
+        args: the options by name, which hold for each call as they are then.
         sam: the `SAM`, which is made at its first use; None before.
     """
 
@@ -32,10 +32,9 @@ class Predictor:
         overrides: dict[str, Any] | None = None,
         _callbacks: dict[str, list[Callable]] | None = None,
     ):
-        self._options = {**(cfg or {}), **(overrides or {})}
         self._callbacks = _callbacks or {}
         self._prompts: dict[str, Any] = {}
-        self.args = SimpleNamespace(**self._options)
+        self.args = SimpleNamespace(**{**(cfg or {}), **(overrides or {})})
         self.sam: MobileSAM | None = None
 
     def setup_model(self, model: str | Path | Sam | MobileSAM | None = None, verbose: bool = True) -> None:
@@ -48,9 +47,9 @@ class Predictor:
         Raises:
             CheckpointError: the weights do not load, or the model fails its self-test.
         """
-        model = model or self._options.get("model") or "mobile_sam.pt"
-        sam = MobileSAM(model.model if isinstance(model, MobileSAM) else model, device=self._options.get("device"))
-        sam.overrides |= self._options
+        options = vars(self.args)
+        model = model or options.get("model") or "mobile_sam.pt"
+        sam = MobileSAM(model.model if isinstance(model, MobileSAM) else model, device=options.get("device"))
         for event, functions in self._callbacks.items():
             for function in functions:
                 sam.add_callback(event, function)
@@ -104,4 +103,5 @@ class Predictor:
     def _ready(self, model: Any = None) -> MobileSAM:
         if self.sam is None:
             self.setup_model(model)
+        self.sam.overrides |= vars(self.args)
         return self.sam

@@ -19,18 +19,23 @@ SCENE = draw_scene([LEFT, RIGHT])[..., ::-1]  # BGR, as Ultralytics has it
 
 @pytest.fixture(scope="module")
 def model(sam):
-    return SAM(sam)
+    """A model that has seen the scene, so that it is encoded once."""
+    model = SAM(sam, verify=False)
+    model.set_image(SCENE)
+    return model
 
 
 @pytest.fixture(scope="module")
 def found(model):
-    return model.predict(SCENE, bboxes=BOXES)[0]
+    return model.predict(bboxes=BOXES)[0]
 
 
 @pytest.fixture
-def own(sam):
+def own(sam, model):
     """A model whose overrides and callbacks are nobody else's."""
-    return SAM(sam, verify=False)
+    own = SAM(sam, verify=False)
+    own._current = model._current
+    return own
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +61,7 @@ DOCUMENTED = {
 
 
 def test_the_documented_keywords_are_taken_with_their_defaults(model, found, folder):
-    [result] = model.predict(SCENE, bboxes=BOXES, **DOCUMENTED)
+    [result] = model.predict(bboxes=BOXES, **DOCUMENTED)
     assert torch.equal(result.masks.data, found.masks.data)
     assert result.save_dir is None
     assert files(folder) == []
@@ -78,7 +83,7 @@ def test_the_documented_keywords_are_taken_with_their_defaults(model, found, fol
 )
 def test_what_cannot_be_had_is_refused_in_one_line(model, options, error, text):
     with pytest.raises(error, match=text) as caught:
-        model.predict(SCENE, bboxes=BOXES, **options)
+        model.predict(bboxes=BOXES, **options)
     assert "\n" not in str(caught.value)
 
 
@@ -100,7 +105,7 @@ def test_a_device_is_read_as_people_write_it(device, expected):
 
 
 def test_an_empty_device_is_no_choice(sam, model, found):
-    [result] = model.predict(SCENE, bboxes=BOXES, device="")
+    [result] = model.predict(bboxes=BOXES, device="")
     assert torch.equal(result.masks.data, found.masks.data)
     assert SAM(sam, device="", verify=False).device == sam.device
     assert SAM("mobile_sam.pt", device="", verify=False).device == chosen_device()
@@ -108,25 +113,25 @@ def test_an_empty_device_is_no_choice(sam, model, found):
 
 def test_masks_are_chosen_by_number_and_by_index(model, found):
     best = int(found.boxes.conf.argmax())
-    assert model.predict(SCENE, bboxes=BOXES, max_det=1)[0].boxes.cls.tolist() == [best]
-    assert model.predict(SCENE, bboxes=BOXES, max_det=2)[0].boxes.cls.tolist() == [0, 1]
-    assert model.predict(SCENE, bboxes=BOXES, classes=[1, 7])[0].boxes.cls.tolist() == [1]
-    assert model.predict(SCENE, bboxes=BOXES, classes=0, max_det=5)[0].boxes.cls.tolist() == [0]
+    assert model.predict(bboxes=BOXES, max_det=1)[0].boxes.cls.tolist() == [best]
+    assert model.predict(bboxes=BOXES, max_det=2)[0].boxes.cls.tolist() == [0, 1]
+    assert model.predict(bboxes=BOXES, classes=[1, 7])[0].boxes.cls.tolist() == [1]
+    assert model.predict(bboxes=BOXES, classes=0, max_det=5)[0].boxes.cls.tolist() == [0]
 
 
 def test_files_of_a_run_stand_in_a_folder_of_their_own(model, found, folder):
     options = {"save": True, "save_txt": True, "save_conf": True, "save_crop": True, "project": "out", "name": "x"}
-    [result] = model.predict(SCENE, bboxes=BOXES, **options)
+    [result] = model.predict(bboxes=BOXES, **options)
     expected = ["crops/0/image0.jpg", "crops/1/image0.jpg", "image0.jpg", "labels/image0.txt"]
     assert files(folder) == [f"out/x/{name}" for name in expected]
     assert result.save_dir == result[0].save_dir == result.new().save_dir == "out/x"
     lines = (folder / "out/x/labels/image0.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["0", "1"]
     assert [float(line.split()[-1]) for line in lines] == pytest.approx(found.boxes.conf.tolist(), abs=1e-5)
-    assert model.predict(SCENE, bboxes=BOXES, **options)[0].save_dir == "out/x-2"
-    assert model.predict(SCENE, bboxes=BOXES, **options, exist_ok=True)[0].save_dir == "out/x"
+    assert model.predict(bboxes=BOXES, **options)[0].save_dir == "out/x-2"
+    assert model.predict(bboxes=BOXES, **options, exist_ok=True)[0].save_dir == "out/x"
     assert (folder / "out/x/labels/image0.txt").read_text().splitlines() == lines  # not appended to
-    assert model.predict(SCENE, bboxes=BOXES, save_txt=True)[0].save_dir == "runs/segment/predict"
+    assert model.predict(bboxes=BOXES, save_txt=True)[0].save_dir == "runs/segment/predict"
     assert len((folder / "runs/segment/predict/labels/image0.txt").read_text().split("\n")[0].split()) % 2 == 1
 
 
@@ -139,13 +144,13 @@ def test_images_of_one_name_keep_their_own_files(model, folder):
 
 
 def test_pictures_have_what_was_asked(model, found, monkeypatch):
-    drawn = model.predict(SCENE, bboxes=BOXES, save=True, show_labels=False, show_conf=False, line_width=5)
+    drawn = model.predict(bboxes=BOXES, save=True, show_labels=False, show_conf=False, line_width=5)
     picture = cv2.imread(f"{drawn[0].save_dir}/image0.jpg").astype(int)
     assert np.abs(picture - found.plot(labels=False, conf=False, line_width=5)).mean() < 3
     assert np.abs(picture - found.plot()).mean() > 3
     shown = []
     monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(np.asarray(image)))
-    model.predict(SCENE, bboxes=BOXES, show=True, show_boxes=False)
+    model.predict(bboxes=BOXES, show=True, show_boxes=False)
     assert np.array_equal(shown[0][..., ::-1], found.plot(boxes=False))
 
 
@@ -202,8 +207,8 @@ def test_tables(found):
 def test_overrides_stand_for_what_a_call_leaves_out(own):
     assert own.overrides == {"model": own.weights, "task": "segment"}
     own.overrides["max_det"] = 1
-    assert len(own.predict(SCENE, bboxes=BOXES)[0]) == 1
-    assert len(own.predict(SCENE, bboxes=BOXES, max_det=9)[0]) == 2
+    assert len(own.predict(bboxes=BOXES)[0]) == 1
+    assert len(own.predict(bboxes=BOXES, max_det=9)[0]) == 2
 
 
 def test_a_model_moves_and_is_ready(own):
@@ -222,7 +227,7 @@ def test_callbacks_run_and_may_change_results(own):
         run.results = list(zip(paths, images, run.results, strict=True))
 
     own.add_callback("on_predict_batch_end", pair)
-    [(path, image, result)] = own.predict(SCENE, bboxes=BOXES)
+    [(path, image, result)] = own.predict(bboxes=BOXES)
     assert (path, len(result)) == ("image0.jpg", 2)
     assert np.array_equal(image, SCENE)
     assert [name for name, _ in events] == list(own.callbacks)
@@ -240,15 +245,15 @@ def test_the_predictor_of_ultralytics_manual(sam, found, folder):
     assert len(predictor(points=[[[90, 120], [240, 100]]], labels=[[1, 0]])[0]) == 1
     predictor.set_prompts({"bboxes": BOXES[1]})
     assert len(predictor()[0]) == 1
+    predictor.set_prompts({})
     predictor.reset_image()
     cv2.imwrite("scene.png", SCENE)
-    [everything] = Predictor(overrides=overrides)(source="scene.png", crop_n_layers=1, points_stride=2)
+    [everything] = predictor(source="scene.png", crop_n_layers=1, points_stride=2)
     assert len(everything) >= 1
-    assert len(Predictor(overrides={**overrides, "conf": 2})("scene.png", bboxes=BOXES)[0]) == 0
-    assert len(Predictor({"model": sam}, {"source": "scene.png"})(bboxes=BOXES)[0]) == 2
+    assert len(Predictor({"model": sam, "conf": 0.5}, {"source": "scene.png", "conf": 2})(bboxes=BOXES)[0]) == 0
 
 
-def test_a_predictor_makes_its_model_late_and_once(sam):
+def test_a_predictor_makes_its_model_late_and_once(model):
     events = SimpleNamespace(count=0)
 
     def count(run):
@@ -256,5 +261,9 @@ def test_a_predictor_makes_its_model_late_and_once(sam):
 
     predictor = Predictor(overrides={"max_det": 1}, _callbacks={"on_predict_end": [count]})
     assert predictor.sam is None
-    assert len(predictor(SCENE, sam, bboxes=BOXES)[0]) == len(predictor(SCENE, bboxes=BOXES)[0]) == 1
-    assert (predictor.sam.model, events.count) == (sam, 2)
+    predictor.setup_model(model)
+    predictor.set_image(SCENE)
+    assert len(predictor(bboxes=BOXES)[0]) == len(predictor(bboxes=BOXES)[0]) == 1
+    assert (predictor.sam.model, events.count) == (model.model, 2)
+    predictor.args.max_det = 2
+    assert len(predictor(bboxes=BOXES)[0]) == 2
