@@ -14,6 +14,7 @@ _NAMES = {
     "errors": [name for name in vars(errors) if name.endswith("Error")],
     "export": ["export_onnx"],
     "front.model": ["SAM", "MobileSAM"],
+    "front.predictor": ["Predictor"],
     "front.results": ["Boxes", "Masks", "Results"],
     "geometry": ["ImageEmbedding", "MaskCrop"],
     "geometry.transforms": ["ResizeLongestSide"],

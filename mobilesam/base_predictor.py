@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mobilesam.answers import CANDIDATES, SINGLE_ANSWER, Decoded
-from mobilesam.errors import NoImageSetError
 from mobilesam.geometry import ImageEmbedding, MaskCrop, Region, whole_region
-from mobilesam.geometry.frames import ResizeLongestSide
 from mobilesam.geometry.masks import WHOLE_TILE, Matrices, Tile, crop_mask, to_numpy, upscale_logits
 from mobilesam.images import to_rgb
+from mobilesam.kept_image import KeptImage
 from mobilesam.prompts import Prompt, check_inside, chunks
 
 if TYPE_CHECKING:  # this file works on arrays as well, and then without torch
@@ -26,20 +25,18 @@ QUALITIES = ("fast", "best")
 Decode = Callable[[Sequence[Prompt], Sequence[Tile], range], Decoded]
 
 
-class BasePredictor:
-    """Keeps an image and cuts masks out of logits. How images and prompts reach the network is a subclass's business.
+class BasePredictor(KeptImage):
+    """Cuts masks out of logits. How images and prompts reach the network is a subclass's business.
 
     Prompts that go to `_decode_plainly` or to what `_decoder` returns are of one structure.
     """
 
-    transform: ResizeLongestSide
     encode_images: Callable[[Sequence[np.ndarray]], list[ImageEmbedding]]
     _prompts_per_chunk: int  # decoded at once
     _matrices: Callable[[ImageEmbedding], Matrices]
     _decode_plainly: Callable[[Sequence[Prompt], ImageEmbedding, bool], tuple[Values, Values]]  # whole logits, scores
     _decoder: Callable[[ImageEmbedding], Decode]
 
-    _image: ImageEmbedding | None = None
     _mask_threshold: float = 0.0
     _linear: Callable[[Tensor, Tensor], Tensor] | None = None  # a quicker one for `upscale_logits`
 
@@ -54,23 +51,6 @@ class BasePredictor:
             ImageError: not an image.
         """
         self.set_image_embedding(self.encode_images([to_rgb(image, array_format=image_format)])[0])
-
-    def set_image_embedding(self, embedding: ImageEmbedding) -> None:
-        """Use an image that was encoded earlier, by `encode_images` or another predictor with the same weights."""
-        self._image = embedding
-
-    def reset_image(self) -> None:
-        """Forget the image."""
-        self._image = None
-
-    def get_image_embedding(self) -> Tensor | np.ndarray:
-        """Return the features of the image, (1, 256, 64, 64)."""
-        return self._require_image().features
-
-    @property
-    def is_image_set(self) -> bool:
-        """Whether there is an image to predict in."""
-        return self._image is not None
 
     def predict(
         self,
@@ -200,11 +180,6 @@ class BasePredictor:
         masks = [prompt.mask_input for prompt in prompts]
         masks = np.stack([self.transform.apply_mask(mask) if mask.dtype == bool else mask for mask in masks])
         return coords, labels, boxes, masks
-
-    def _require_image(self) -> ImageEmbedding:
-        if self._image is None:
-            raise NoImageSetError("An image must be set before masks are predicted, got none. Call set_image() first.")
-        return self._image
 
 
 def check_quality(quality: str, multimask_output: bool | None) -> None:

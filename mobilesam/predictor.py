@@ -124,21 +124,6 @@ class SamPredictor(BasePredictor):
         """The device the model is on."""
         return self.model.device
 
-    @property
-    def features(self) -> Tensor | None:
-        """The features of the image, (1, 256, 64, 64), or None."""
-        return self._image and self._image.features
-
-    @property
-    def original_size(self) -> tuple[int, int] | None:
-        """(H, W) of the image, or None."""
-        return self._image and self._image.original_hw
-
-    @property
-    def input_size(self) -> tuple[int, int] | None:
-        """(h, w) of the image in the input frame without padding, or None."""
-        return self._image and self._image.input_hw
-
     @torch.no_grad()
     def predict_torch(
         self,
@@ -212,6 +197,9 @@ class SamPredictor(BasePredictor):
 
     def _tensor(self, array: np.ndarray | None) -> Tensor | None:
         return None if array is None else torch.as_tensor(array.astype(np.float32), device=self.device)
+
+    def _to_features(self, values: Tensor | np.ndarray) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=self.device)
 
     def _encode(self, images: Sequence[np.ndarray]) -> Tensor:
         """Return the features of images, (B, 1, 256, 64, 64)."""

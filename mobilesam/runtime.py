@@ -53,6 +53,9 @@ class OnnxPredictor(BasePredictor):
             for feature, image in zip(features, images, strict=True)
         ]
 
+    def _to_features(self, values: Any) -> np.ndarray:
+        return np.asarray(values, np.float32)
+
     def _matrices(self, image: ImageEmbedding) -> tuple[np.ndarray, np.ndarray]:
         return self.transform.upscale_arrays(image.original_hw)
 

@@ -17,6 +17,7 @@ from mobilesam.modeling import Sam
 from mobilesam.weights import sha256_of_state
 
 PRECISIONS = ("fp32", "bf16", "auto")
+Device = str | torch.device | int | Sequence | None  # as `named_device` reads it
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
@@ -27,12 +28,28 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
 
 
-def chosen_device(device: str | torch.device | None = None) -> torch.device:
+def named_device(device: Device) -> torch.device | None:
+    """Read a device as people write it: "cpu", "cuda:0", "mps", 0, "0", [0]; None for None and "", which name none.
+
+    Raises:
+        ValueError: something else, or several devices.
+    """
+    name = device[0] if isinstance(device, (list, tuple)) and len(device) == 1 else device
+    if name is None or isinstance(name, torch.device):
+        return name
+    text = str(name).strip().lower()
+    try:
+        return torch.device(f"cuda:{text}" if text.isdigit() else text) if text else None
+    except RuntimeError as error:
+        raise ValueError(f'device must be one, such as "cpu", "cuda:0" or 0, got {device!r}. Name one.') from error
+
+
+def chosen_device(device: Device = None) -> torch.device:
     """Return the device that was named, else CUDA if there is a GPU, else the CPU."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return named_device(device) or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def resolve_precision(precision: str, device: str | torch.device | None = None) -> str:
+def resolve_precision(precision: str, device: Device = None) -> str:
     """Return what a precision comes to on a device, "fp32" or "bf16"; another one is a `ValueError`."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")

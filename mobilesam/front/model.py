@@ -1,8 +1,6 @@
 """`MobileSAM`, also called `SAM`: the front that an Ultralytics user can move to by changing one import."""
 
-import inspect
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
@@ -14,10 +12,12 @@ import torch
 from mobilesam.automatic_mask_generator import SamAutomaticMaskGenerator
 from mobilesam.build_sam import load_model, load_weights
 from mobilesam.errors import ImageError, PromptError
+from mobilesam.fast.backend import Device, chosen_device, named_device
 from mobilesam.front.nested_prompts import parse_prompts, split_by_image
-from mobilesam.front.results import Boxes, Masks, Results
+from mobilesam.front.options import read_options
+from mobilesam.front.results import Results
+from mobilesam.front.run import EVENTS, PredictRun
 from mobilesam.geometry import ImageEmbedding, MaskCrop
-from mobilesam.geometry.boxes import last_inclusive
 from mobilesam.geometry.overlap import exclusive
 from mobilesam.images import is_one_image, iter_images
 from mobilesam.modeling import Sam
@@ -29,18 +29,6 @@ from mobilesam.training.coco import train_on_coco
 from mobilesam.training.train import Training
 from mobilesam.weights import absolute_weights
 
-# Keywords of Ultralytics' `predict` that have no meaning here or only one possible value, so that calls still work.
-ACCEPTED = {"verbose", "task", "mode", "retina_masks", "show_labels", "show_conf", "show_boxes", "batch", "half"}
-EVERYTHING_OPTIONS = inspect.signature(SamAutomaticMaskGenerator).parameters.keys() - {"model", "output_mode"}
-# Ultralytics' names for some of them.
-EVERYTHING_NAMES = {
-    "points_stride": "points_per_side",
-    "points_batch_size": "points_per_batch",
-    "conf_thres": "pred_iou_thresh",
-    "iou": "box_nms_thresh",
-    "crop_downscale_factor": "crop_n_points_downscale_factor",
-}
-
 
 class MobileSAM:
     """Masks from boxes, points and masks, or of everything, for images from anywhere.
@@ -51,11 +39,15 @@ class MobileSAM:
     Args:
         model: "mobile_sam.pt" for a local file of that name or else the bundled weights; another weights file; or a
             `Sam`.
-        device: where to run, such as "cpu" or "cuda:0". Default: a GPU if there is one.
+        device: where to run, such as "cpu", "cuda:0" or 0. Default, and for "": a GPU if there is one.
         preprocess: "sam" for the original SAM's numbers, "ultralytics" for Ultralytics'.
         precision: "fp32"; "bf16" is faster, with masks that differ by about 1% of their area; "auto" for bf16 where
             the device multiplies it.
         verify: test a model loaded from a file, and any precision but fp32, on a known image first.
+
+    Attributes:
+        overrides: options for every call of `predict` that does not give them itself.
+        callbacks: functions by event, see `add_callback`.
 
     Raises:
         CheckpointError: the weights do not load, or the model fails its self-test.
@@ -67,20 +59,22 @@ class MobileSAM:
         self,
         model: str | Path | Sam = "mobile_sam.pt",
         *,
-        device: str | torch.device | int | None = None,
+        device: Device = None,
         preprocess: str = "sam",
         precision: str = "fp32",
         verify: bool = True,
     ):
         self.weights = "" if isinstance(model, Sam) else absolute_weights(model)
         if not isinstance(model, Sam):
-            model = load_model(model, device=_device(device), verify=verify)
-        elif device is not None:
-            model = model.to(_device(device))
+            model = load_model(model, device=device, verify=verify)
+        elif named_device(device) is not None:
+            model = model.to(named_device(device))
         self.model = model
         if verify:
             precision = usable_precision(model, precision)
         self.predictor = SamPredictor(model, preprocess=preprocess, fast=True, precision=precision)
+        self.overrides: dict[str, Any] = {"model": self.weights, "task": self.task}
+        self.callbacks: dict[str, list[Callable[[PredictRun], Any]]] = {event: [] for event in EVENTS}
         self._current: tuple[str, np.ndarray, ImageEmbedding] | None = None  # path, pixels, embedding
 
     @property
@@ -100,18 +94,15 @@ class MobileSAM:
         multimask_output: bool = False,
         quality: str = "fast",
         overlap: str = "keep",
-        conf: float | None = None,
-        device: str | torch.device | int | None = None,
-        imgsz: int = 1024,
-        save: bool = False,
         **options: Any,
     ) -> list[Results] | Iterator[Results]:
         """Predict a mask for each prompt, or of everything if there is none, in each image of the source.
 
         Args:
             source: a path, a folder, a glob pattern, a video, an array (H, W, 3) BGR, a PIL image, a tensor (3, H, W)
-                RGB, or a list of these; None for the image of `set_image`. Prompts are the same for all images, or a
-                list with those of each image of a list: `predict([a, b], bboxes=[boxes_of_a, boxes_of_b])`.
+                RGB, or a list of these; None for the image of `set_image`, else for `overrides["source"]`. Prompts are
+                the same for all images, or a list with those of each image of a list:
+                `predict([a, b], bboxes=[boxes_of_a, boxes_of_b])`.
             stream: give a generator, which holds one image at a time, instead of a list.
             bboxes: (4,) or (N, 4) xyxy pixels of the original image, or a detector's result.
             points: (2,) one object; (N, 2) N objects of one point each; (N, K, 2), ragged too, N objects of K points.
@@ -120,12 +111,10 @@ class MobileSAM:
             multimask_output: three masks a prompt instead of one.
             quality: "fast", or "best" for better masks of prompts at about 1 to 3 times the time.
             overlap: "exclusive" gives pixels that several masks of an image claim to one of them; "keep" does not.
-            conf: drop masks whose score is not above this. Default: drop nothing.
-            device: move the model there first.
-            imgsz: 1024, the only size this model has.
-            save: write each picture to `results_<name>.jpg` in the current folder.
-            **options: without prompts those of `SamAutomaticMaskGenerator`, such as `points_per_side=16`, also by
-                the names that Ultralytics has for them. Keywords of Ultralytics that change nothing here are ignored.
+            **options: those of `mobilesam.front.options.PredictOptions`, which are Ultralytics': `conf`, `device`,
+                `save`, `save_txt`, `max_det` and so on. Without prompts also those of `SamAutomaticMaskGenerator`, such
+                as `points_per_side=16`, also by the names that Ultralytics has for them. Keywords of Ultralytics that
+                change nothing here are ignored.
 
         Returns:
             One `Results` an image. Masks are in the order of the prompts, those of everything by falling score;
@@ -135,26 +124,21 @@ class MobileSAM:
             ImageError: the source has no images, or one cannot be read.
             PromptError: a prompt is wrong.
             TypeError: an unknown keyword, or one for segmenting everything beside prompts.
+            UnsupportedError: a keyword of Ultralytics that asks for what is not here.
         """
-        options = {name: value for name, value in options.items() if name not in ACCEPTED}
+        current = self._current if source is None else None
+        if source is None and current is None:
+            source = self.overrides.get("source")
         everything = all(prompt is None for prompt in (bboxes, points, labels, masks))
-        unknown = sorted(name for name in options if EVERYTHING_NAMES.get(name, name) not in EVERYTHING_OPTIONS)
-        if unknown:
-            raise TypeError(f"predict() got {', '.join(unknown)}, which it does not know. See help(SAM.predict).")
-        misplaced = sorted(options.keys() - {"iou"})  # Ultralytics takes and ignores `iou` beside prompts
-        if misplaced and not everything:
-            raise TypeError(f"{', '.join(misplaced)} must go without prompts, got both. Leave either out.")
-        if imgsz not in (1024, (1024, 1024), [1024, 1024]):
-            raise ValueError(f"imgsz must be 1024, got {imgsz!r}: MobileSAM was trained for this size only.")
-        if device is not None:
-            self.model.to(_device(device))
+        asked = read_options({**self.overrides, **options}, everything=everything)
         if overlap not in ("keep", "exclusive"):
             raise ValueError(f"overlap must be 'keep' or 'exclusive', got {overlap!r}.")
         if everything and (quality != "fast" or overlap != "keep"):
             raise TypeError("quality and overlap must go with prompts, got none. Leave them out.")
+        if (device := named_device(asked.device)) is not None:
+            self.model.to(device)
         if everything:
-            options = {EVERYTHING_NAMES.get(name, name): value for name, value in options.items()}
-            find = repeat(SamAutomaticMaskGenerator(self.predictor, **options).generate_crops)
+            find = repeat(SamAutomaticMaskGenerator(self.predictor, **asked.everything).generate_crops)
         else:
             prompts = {"bboxes": bboxes, "points": points, "labels": labels, "masks": masks}
             by_image = split_by_image(len(source), prompts) if isinstance(source, (list, tuple)) else None
@@ -166,10 +150,38 @@ class MobileSAM:
             parsed = repeat(parse_prompts(**prompts)) if by_image is None else [parse_prompts(**p) for p in by_image]
             how = {"multimask_output": multimask_output, "quality": quality, "overlap": overlap}
             find = (partial(self._find, one, **how) for one in parsed)
-        results = self._stream(source, find, conf=conf, save=save)
+        images = iter_images(source, vid_stride=asked.vid_stride) if current is None else [current[:2]]
+        results = PredictRun(self, asked).stream(images, find)
         return results if stream else list(results)
 
     __call__ = predict
+
+    def to(self, device: Device) -> "MobileSAM":
+        """Move the model, and return this."""
+        self.model.to(chosen_device(device))
+        return self
+
+    def eval(self) -> "MobileSAM":
+        """Return this: the model is in eval mode, unless somebody changed that."""
+        self.model.eval()
+        return self
+
+    def add_callback(self, event: str, func: Callable[[PredictRun], Any]) -> None:
+        """Have a function called in each call of `predict`.
+
+        Args:
+            event: "on_predict_start" and "on_predict_end" once a call; "on_predict_batch_start",
+                "on_predict_postprocess_end" and "on_predict_batch_end" once an image.
+            func: takes a `PredictRun`.
+
+        Raises:
+            ValueError: another event.
+        """
+        if event not in self.callbacks:
+            raise ValueError(
+                f"event must be one of {', '.join(self.callbacks)}, got {event!r}. Others never happen here."
+            )
+        self.callbacks[event].append(func)
 
     def info(self, detailed: bool = False, verbose: bool = True) -> tuple[int, int]:
         """Return the number of modules and of parameters; print them if `verbose`, each part's if `detailed`."""
@@ -247,50 +259,5 @@ class MobileSAM:
 
         return export(self.model, format, **options)
 
-    def _stream(
-        self, source: Any, finders: Iterable[Callable[[np.ndarray], list[MaskCrop]]], *, conf: float | None, save: bool
-    ) -> Iterator[Results]:
-        start = time.perf_counter()
-        images = iter_images(source, array_format="BGR")
-        if source is None and self._current is not None:
-            images = iter([self._current[:2]])
-        for (path, image), find in zip(images, finders, strict=False):
-            read = time.perf_counter()
-            crops = find(image)
-            predicted = time.perf_counter()
-            result = self._results(path, image, crops, conf)
-            end = time.perf_counter()
-            times = {"preprocess": read - start, "inference": predicted - read, "postprocess": end - predicted}
-            result.speed = {name: 1000 * seconds for name, seconds in times.items()}
-            if save:
-                result.save()
-            yield result
-            start = time.perf_counter()
-
-    def _results(self, path: str, image: np.ndarray, crops: list[MaskCrop], conf: float | None) -> Results:
-        names = {index: str(index) for index in range(len(crops))}
-        kept = [(i, crop) for i, crop in enumerate(crops) if conf is None or crop.iou_prediction > conf]
-        original_hw = image.shape[:2]
-        masks = np.zeros((len(kept), *original_hw), dtype=bool)
-        boxes = np.zeros((len(kept), 6), dtype=np.float32)
-        for row, (index, crop) in enumerate(kept):
-            masks[row] = crop.full(original_hw)
-            boxes[row] = *last_inclusive(crop.region), crop.iou_prediction, index
-        logits = [crop.low_res_logits for _, crop in kept]
-        known = all(x is not None for x in logits)
-        low_res_logits = np.array(logits, dtype=np.float32).reshape(-1, 256, 256) if known else None
-        boxes = Boxes(torch.from_numpy(boxes).to(self.device), original_hw)
-        masks = Masks(torch.from_numpy(masks).to(self.device), original_hw)
-        bgr = np.ascontiguousarray(image[..., ::-1])
-        mask_quality = [crop.mask_quality for _, crop in kept]
-        return Results(bgr, path, names, boxes, masks, low_res_logits=low_res_logits, mask_quality=mask_quality)
-
 
 SAM = MobileSAM
-
-
-def _device(device: str | torch.device | int | None) -> torch.device | None:
-    """Read a device as Ultralytics users write it: 0, "0", "cuda:0", "cpu"."""
-    if device is None or isinstance(device, torch.device):
-        return device
-    return torch.device(f"cuda:{device}" if str(device).isdigit() else str(device))

@@ -53,17 +53,18 @@ def image_size(path: str | Path) -> tuple[int, int]:
         return read_image(path).shape[:2]
 
 
-def iter_images(source: Any, *, array_format: str = "BGR") -> Iterator[tuple[str, np.ndarray]]:
+def iter_images(source: Any, *, array_format: str = "BGR", vid_stride: int = 1) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the images of a source, one at a time: the path, or "image0.jpg", ... in memory, and (H, W, 3) uint8 RGB.
 
     Args:
         source: a path, a folder (its images, by name), a glob pattern, a video, an image as `to_rgb` takes it, or a
             list of these.
         array_format: the order of the channels of arrays.
+        vid_stride: read every so many frames of a video.
     """
     for number, item in enumerate(_flatten(source)):
         if isinstance(item, (str, Path)) and Path(item).suffix.lower() in VIDEO_SUFFIXES:
-            yield from ((f"{item}#{frame}", pixels) for frame, pixels in enumerate(VideoFrames(item), start=1))
+            yield from ((f"{item}#{frame}", pixels) for frame, pixels in VideoFrames(item).every(vid_stride))
         elif isinstance(item, (str, Path)):
             yield str(item), read_image(item)
         else:

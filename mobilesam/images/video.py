@@ -33,13 +33,17 @@ class VideoFrames:
         return frame
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for number in itertools.count(1):
+        return (frame for _, frame in self.every(1))
+
+    def every(self, stride: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the last of each `stride` frames, with its number; an `ImageError` if there is no frame at all."""
+        for number in itertools.count(stride, stride):
             frame = self._read(number)
-            if frame is None and number == 1:
+            if frame is None and number == stride and (stride == 1 or self._read(1) is None):
                 raise ImageError(f"source must be a video that OpenCV can read, got {self.path!r} without a frame.")
             if frame is None:
                 return
-            yield frame
+            yield number, frame
 
     def _read(self, number: int) -> np.ndarray | None:
         import cv2

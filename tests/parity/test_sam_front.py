@@ -1,7 +1,9 @@
 """The Ultralytics-style front beside Ultralytics' own: the same shapes of prompts, the same fields of results."""
 
 import json
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from tolerances import SCORE
 
 from mobilesam import SAM, Boxes, CheckpointError, ImageError, Masks, PromptError, Results
 from mobilesam.front.nested_prompts import parse_prompts
+from mobilesam.images import iter_images
 
 ZIDANE_BOX, BOX_AREA, POINT_AREA = [439, 437, 524, 709], 9714, 59088
 
@@ -196,3 +199,61 @@ def test_a_wrong_source_or_model_says_so(front):
 )
 def test_prompt_shapes(prompts, structures):
     assert [prompt.structure for prompt in parse_prompts(**prompts)] == structures
+
+
+def test_tables_and_crops_equal_ultralytics(twin, peer, photos, tmp_path):
+    arguments = {"bboxes": [ZIDANE_BOX, [700, 40, 1279, 719]]}
+    [ours] = twin.predict(str(photos["zidane"]), **arguments)
+    [theirs] = peer.predict(str(photos["zidane"]), **arguments, device="cpu", verbose=False, save=False)
+    theirs.update(boxes=ours.boxes.data, masks=ours.masks.data)
+    assert ours.to_csv() == theirs.to_csv()
+    assert ours.to_df().equals(theirs.to_df())
+    for folder, result in (("ours", ours), ("theirs", theirs)):
+        for _ in range(2):
+            result.save_crop(tmp_path / folder, "zidane.jpg")
+    names = [sorted(str(path.relative_to(root)) for path in root.rglob("*.jpg")) for root in sorted(tmp_path.iterdir())]
+    assert names[0] == names[1]
+    assert len(names[0]) == 4
+    for name in names[0]:
+        a, b = (np.asarray(Image.open(tmp_path / folder / name), int) for folder in ("ours", "theirs"))
+        assert a.shape == b.shape
+        assert np.abs(a - b).mean() < 2  # two JPEG encoders
+
+
+def test_files_of_a_run_are_called_as_ultralytics_calls_them(twin, peer, photos, tmp_path):
+    options = {"bboxes": ZIDANE_BOX, "save": True, "save_txt": True, "save_crop": True, "name": "x"}
+    twin.predict(str(photos["zidane"]), **options, project=tmp_path / "ours")
+    peer.predict(str(photos["zidane"]), **options, project=tmp_path / "theirs", device="cpu", verbose=False)
+    found = [
+        sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+        for root in (tmp_path / "ours", tmp_path / "theirs")
+    ]
+    assert found[0] == found[1] == ["x/crops/0/zidane.jpg", "x/labels/zidane.txt", "x/zidane.jpg"]
+
+
+def test_every_so_many_frames_are_ultralytics_frames(peer, tmp_path):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
+    for shade in range(0, 250, 50):
+        writer.write(np.full((48, 64, 3), shade, np.uint8))
+    writer.release()
+    theirs = peer.predict(str(path), bboxes=[5, 5, 20, 20], vid_stride=2, device="cpu", verbose=False, save=False)
+    ours = [image for _, image in iter_images(str(path), vid_stride=2)]
+    assert [image.mean() for image in ours] == [result.orig_img.mean() for result in theirs]
+    assert len(ours) == 2
+
+
+def test_ultralytics_auto_annotate_runs_with_this_model(photos, tmp_path, monkeypatch):
+    annotator = pytest.importorskip("ultralytics.data.annotator", reason="the peer ultralytics is not installed")
+    image = np.asarray(Image.open(photos["zidane"]))[..., ::-1]
+    boxes = SimpleNamespace(cls=torch.tensor([7.0]), xyxy=torch.tensor([ZIDANE_BOX], dtype=torch.float32))
+
+    def detector(*_, **__):
+        return [SimpleNamespace(boxes=boxes, orig_img=image)]
+
+    detector.predictor = SimpleNamespace(txt_path=tmp_path / "zidane")
+    monkeypatch.setattr(annotator, "YOLO", lambda _: detector)
+    monkeypatch.setattr(annotator, "SAM", SAM)
+    annotator.auto_annotate(tmp_path, det_model="any.pt", sam_model="mobile_sam.pt", output_dir=tmp_path / "labels")
+    [line] = (tmp_path / "labels" / "zidane.txt").read_text().splitlines()
+    assert line.startswith("7 ")

@@ -24,7 +24,8 @@ ALLOWED = {
     "answers": {"geometry"},
     "heads": {"geometry", "modeling", "prompts", "weights"},
     "fast": {"answers", "geometry", "heads", "modeling", "weights"},
-    "base_predictor": {"answers", "geometry", "images", "prompts"},
+    "kept_image": {"geometry"},
+    "base_predictor": {"answers", "geometry", "images", "kept_image", "prompts"},
     "predictor": {
         "answers",
         "base_predictor",
@@ -64,6 +65,7 @@ ALLOWED = {
         "automatic_mask_generator",
         "build_sam",
         "export",
+        "fast",
         "geometry",
         "images",
         "modeling",

@@ -162,3 +162,14 @@ def test_every_public_name_is_there():
     assert set(mobilesam.__all__) <= set(dir(mobilesam))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = mobilesam.nothing
+
+
+def test_an_embedding_is_put_back_attribute_by_attribute(predictors):
+    predictor = predictors[0]
+    expected = predictor.predict(box=BOX, multimask_output=False)
+    names = ("is_image_set", "input_size", "original_size", "features")
+    state = {name: getattr(predictor, name) for name in names}
+    predictor.reset_image()
+    for name, value in state.items():
+        setattr(predictor, name, value)
+    assert all(map(np.array_equal, predictor.predict(box=BOX, multimask_output=False), expected))
