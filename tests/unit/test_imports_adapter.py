@@ -9,18 +9,20 @@ ROOT = Path(__file__).parents[2] / "fiftyone_mobilesam"
 FILES = sorted(ROOT.rglob("*.py"))
 # Room, a folder or a file at the top -> the rooms it may import, besides itself. Nothing imports `app` or `cli`.
 ALLOWED = {
+    "confidence": set(),
     "options": set(),
     "host": set(),
     "database": set(),
-    "keep": set(),
+    "keep": {"confidence"},
     "polygon_loss": set(),
     "engine": {"options", "polygon_loss"},
     "prompts": {"engine", "options"},
-    "labels": {"engine", "keep", "options", "prompts"},
+    "labels": {"confidence", "engine", "keep", "options", "prompts"},
     "fields": {"host", "options", "prompts"},
     "tracks": {"engine", "keep", "labels", "options", "prompts"},
     "sources": {"database", "engine", "fields", "host", "keep", "labels", "options", "prompts"},
     "sinks": {
+        "confidence",
         "database",
         "engine",
         "fields",
@@ -33,7 +35,7 @@ ALLOWED = {
         "tracks",
     },
     "runs": {"database", "engine", "fields", "host", "options"},
-    "undo": {"engine", "fields", "host", "keep", "options", "runs"},
+    "undo": {"confidence", "engine", "fields", "host", "keep", "options", "runs"},
     "jobs": {"database", "engine", "keep", "options", "prompts", "runs", "sinks", "sources"},
     "zoo": {"engine", "fields", "keep", "labels", "options", "prompts"},
     "models": {"engine", "options", "zoo"},
