@@ -47,5 +47,5 @@ def test_long_runs_and_no_pixel():
 
 @pytest.mark.parametrize("counts", ["", "o", "0o", "PP[2PP[2", [3, 2], [9, -1], "ñ"])
 def test_what_is_no_mask_of_the_size_is_refused(counts):
-    with pytest.raises(ValueError, match="counts|negative|ascii"):
+    with pytest.raises(ValueError, match=r"counts|negative|ascii"):
         rle.decode({"size": [2, 4], "counts": counts})
