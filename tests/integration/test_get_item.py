@@ -1,5 +1,7 @@
 """FiftyOne's torch interface with our names, and `skip_failures` as its users know it."""
 
+from pathlib import Path
+
 import pytest
 from job_calls import BOXES
 from scenes import LEFT, detections, ellipse_mask, full_mask, iou, keypoints
@@ -9,12 +11,12 @@ from mobilesam import ImageError, PromptError
 
 
 def masks_of(dataset):
-    return [len(sample.masks.detections) if sample.masks else None for sample in dataset.reload() or dataset]
+    dataset.reload()
+    return [len(sample.masks.detections) if sample.masks else None for sample in dataset]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_loop_of_ones_own(model, pair, workers):
-    pair.last().set_field("filepath", pair.last().filepath)
     get_item = model.build_get_item(field_mapping={"prompt_field": "detections"})
     assert get_item.required_keys == ["filepath", "prompt_field"]
     loader = DataLoader(
@@ -36,7 +38,7 @@ def test_one_image_of_a_loop(model, make_dataset):
     mapping = {"box_prompt_field": "boxes", "point_prompt_field": "points"}
     items = dataset.to_torch(model.build_get_item(field_mapping=mapping))
     assert len(model.predict(items[0]).detections) == 1
-    (dataset.first().filepath and open(dataset.first().filepath, "wb")).close()
+    Path(dataset.first().filepath).write_bytes(b"")
     assert model.predict(items[0]) is None
     assert model.last_run.failures[-1].filepath == dataset.first().filepath
 
@@ -48,7 +50,7 @@ def test_apply_model_takes_a_field_mapping(model, pair):
 
 
 def test_keys_are_ours(model):
-    with pytest.raises(ValueError, match="among filepath, prompt_field, box_prompt_field.*got box"):
+    with pytest.raises(ValueError, match=r"among filepath, prompt_field, box_prompt_field.*got box"):
         model.build_get_item(field_mapping={"box": "detections"})
     assert model.build_get_item(field_mapping={"filepath": "other"}).field_mapping == {"filepath": "other"}
 
@@ -62,8 +64,7 @@ def bad_prompt(dataset):
 
 def bad_image(dataset):
     sample = list(dataset)[1]
-    with open(sample.filepath, "wb") as file:
-        file.write(b"no image")
+    Path(sample.filepath).write_bytes(b"no image")
     return ImageError, sample
 
 
