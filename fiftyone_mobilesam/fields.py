@@ -1,6 +1,6 @@
 """Which fields a run reads and writes: checked before the first image, declared for the App after the last."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import fiftyone as fo
@@ -32,12 +32,17 @@ class Target:
 
     samples: SampleCollection
     label_field: Any  # where the masks go
+    skip_failures: bool = True  # whether the caller wants to hear of failures afterwards only
+    field_mapping: dict[str, str] = field(default_factory=dict)  # by which prompt fields can be named too
 
     @classmethod
     def find(cls) -> "Target | None":
         """Return the target of the `apply_model` call that is running, or None. FiftyOne tells a model neither."""
         found = host.running_apply_model()
-        return None if found is None else cls(*found)
+        if found is None:
+            return None
+        mapping = found.get("field_mapping") or {}
+        return cls(found["samples"], found["label_field"], found.get("skip_failures", True), mapping)
 
     @property
     def is_video(self) -> bool:

@@ -107,15 +107,16 @@ def dataset_key(dataset: fo.Dataset) -> str:
     return str(dataset._doc.id)
 
 
-def running_apply_model() -> tuple[SampleCollection, Any] | None:
-    """Return samples and label field of the `apply_model` call that is running, or None.
+def running_apply_model() -> dict[str, Any] | None:
+    """Return the arguments of the `apply_model` call that is running, `samples` and `label_field` among them, or None.
 
     FiftyOne tells a model neither, and both are needed to refuse a wrong field before the first image and to declare
-    attributes after the last. So they are read from the frame of `fiftyone.core.models.apply_model`. Since 0.7.4.
+    attributes after the last. `skip_failures` it does not tell either, and `field_mapping` too late. So they are read
+    from the frame of `fiftyone.core.models.apply_model`. Since 0.7.4, `field_mapping` since 1.22.
     """
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "apply_model" and frame.f_globals.get("__name__") == "fiftyone.core.models":
-            return frame.f_locals["samples"], frame.f_locals["label_field"]
+            return dict(frame.f_locals)
         frame = frame.f_back
     return None

@@ -13,6 +13,8 @@ from typing import Any
 import bson
 from bson import ObjectId
 
+from fiftyone_mobilesam.confidence import AS_MADE, is_own
+
 # What a job writes beside its labels, in the same update.
 JOURNAL = ("fingerprint", "failed_prompts", "made_from", "prompt_boxes")
 LISTS = ("detections", "keypoints", "polylines")
@@ -21,7 +23,6 @@ MASK = ("mask", "mask_path")
 SKELETON = ("points_outside", "implausible")  # of masks that a skeleton asked for
 WRITTEN_BY_RUNS = (*MASK, "prompt_id", "predicted_iou", "stability_score", "mask_quality", "pixels_moved")
 WRITTEN_BY_RUNS += ("outline_iou", "failure", *SKELETON, *JOURNAL)
-AS_MADE = "mask_quality_as_made"  # before `fom.calibrate`
 MEASURED = ("true_iou", "true_boundary_iou", AS_MADE, "changed")  # what is known of a mask from others
 NOT_OF_A_PROMPT = (*WRITTEN_BY_RUNS, *MEASURED, "review", "retried", "run", "prompt_box")
 OUTDATED = "outdated:"
@@ -69,11 +70,10 @@ class Names(tuple):
 
     def next_fingerprints(self, before: Sequence[str], prompts: Prompts) -> list[str]:
         """Return the names of a document in a sequence, which depend on all that came before."""
-        whats = names_of(prompts)
-        earlier = before or [""] * len(self)
+        (now, then, former), earlier = _names(prompts), before or [""] * 3
         return [
             f"{name}-{digest([was, what])}"
-            for name, was, what in zip(self, earlier, (whats[0], whats[-1]), strict=False)
+            for name, was, what in zip((self[0], self[-1], self[0]), earlier, (now, former, then), strict=True)
         ]
 
     def made(self, fingerprint: str) -> bool:
@@ -189,19 +189,32 @@ def _ids(prompts: Prompts) -> set[str]:
 def names_of(value: Any, *, masks: bool = False) -> tuple[str, ...]:
     """Return what names a prompt, or all of a document; it changes exactly if a mask could. `masks`: see `Names`.
 
-    If versions before 0.2, which knew no reviews or tags, called it something else, that comes second.
+    What earlier versions called it comes after the name of today: those before 0.2 knew no reviews or tags.
     """
-    if masks:
-        return (digest(_content(value, set(NOT_OF_A_PROMPT) - set(MASK))),)
-    now, former = digest(_content(value, NOT_OF_A_PROMPT)), digest(_content(value, WRITTEN_BY_RUNS, tags=True))
-    return (now,) if now == former else (now, former)
+    now, then, former = _names(value, masks=masks)
+    return tuple(dict.fromkeys((now, then) if masks else (now, then, former)))
 
 
-def _content(value: Any, without: Container[str], *, tags: bool = False) -> Any:
-    """Return a label's content less what no mask depends on, in an order that does not depend on its history."""
+def _names(value: Any, *, masks: bool = False) -> tuple[str, str, str]:
+    """Return what `value` is called today, was called when all of its confidences counted, and before 0.2."""
+    without = set(NOT_OF_A_PROMPT) - set(MASK) if masks else NOT_OF_A_PROMPT
+    contents = (_content(value, without, own=False), _content(value, without))
+    return *map(digest, contents), digest(_content(value, WRITTEN_BY_RUNS, tags=True))
+
+
+def _content(value: Any, without: Container[str], *, tags: bool = False, own: bool = True) -> Any:
+    """Return a label's content less what no mask depends on, in an order that does not depend on its history.
+
+    Without `own`, less a confidence that a mask gave it, see `confidence.is_own`.
+    """
     if isinstance(value, dict):
-        kept = {k: _content(v, without, tags=tags) for k, v in sorted(value.items()) if k not in without}
+        how = {"tags": tags, "own": own}
+        kept = {k: _content(v, without, **how) for k, v in sorted(value.items()) if k not in without}
+        if not own and is_own(value):
+            del kept["confidence"]
         if "tags" in kept and not tags:
             kept["tags"] = []  # as a label without any has it
         return {k: v for k, v in kept.items() if v is not None}
-    return [_content(item, without, tags=tags) for item in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return [_content(item, without, tags=tags, own=own) for item in value]
+    return value

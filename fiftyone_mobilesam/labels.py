@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import fiftyone as fo
 import numpy as np
 
+from fiftyone_mobilesam.confidence import NUMBERS, is_own, own_confidence
 from fiftyone_mobilesam.engine.ask import NO_MASK
 from fiftyone_mobilesam.engine.item import Answer, Item
 from fiftyone_mobilesam.engine.report import Failure
@@ -59,12 +60,13 @@ def new_detection(source: fo.Label, answer: Answer, options: Options, *, origina
     """Make the output label of one prompt.
 
     Label, tags, index, instance, confidence and all attributes are those of the prompt's label; `prompt_id` is its id.
+    Where the prompt has no confidence, or only that of its own mask, the confidence is the new mask's number.
     """
     detection = fo.Detection(
         label=source.label,
         tags=list(source.tags),
         index=source.index,
-        confidence=None if isinstance(source, fo.Keypoint) else source.confidence,
+        confidence=None if isinstance(source, fo.Keypoint) or _has_own_confidence(source) else source.confidence,
         **{**{k: v for k, v in source.iter_attributes() if k not in OF_ANOTHER_MASK}, **dict.fromkeys(ATTRIBUTES)},
     )
     fill(detection, source, answer, options, original_hw=original_hw)
@@ -90,7 +92,7 @@ def found_detections(
         fo.Detection(
             mask=answer.crop.mask,
             bounding_box=relative_box(answer.crop.region, original_hw=original_hw),
-            confidence=min(1.0, answer.crop.iou_prediction),
+            confidence=own_confidence(answer.crop.iou_prediction),
             predicted_iou=answer.crop.iou_prediction,
             stability_score=answer.crop.stability_score,
             mask_quality=answer.crop.mask_quality,
@@ -109,7 +111,7 @@ def detections_of(result: Results) -> fo.Detections:
     detections = []
     for mask, score, index in zip(data.masks.data, data.boxes.conf, data.boxes.cls, strict=True):
         x0, y0, x1, y1 = region = tight_region(mask)
-        detection = fo.Detection(label=result.names[int(index)], confidence=min(1.0, float(score)))
+        detection = fo.Detection(label=result.names[int(index)], confidence=own_confidence(score))
         detection["predicted_iou"], detection["failure"] = float(score), None if x1 else NO_MASK
         detection.bounding_box = relative_box(region, original_hw=result.orig_shape)
         detection.mask = mask[y0:y1, x0:x1].copy() if x1 else None
@@ -124,7 +126,7 @@ def fill(
 
     A mask that the detection has already is replaced by a new mask only, never by a failure.
     """
-    crop = answer.crop
+    crop, by_mask = answer.crop, detection.confidence is None or _has_own_confidence(detection)
     detection["prompt_id"] = source.id
     detection["failure"] = answer.failure
     detection["predicted_iou"] = float(crop.iou_prediction) if crop is not None else None
@@ -138,6 +140,8 @@ def fill(
     if options.refine:
         detection["outline_iou"] = None if crop is None or answer.outline is None else crop.iou(answer.outline)
     if answer.failure is not None:
+        if by_mask:
+            detection.confidence = None
         if not detection.bounding_box:
             detection.bounding_box = _failed_box(source, answer, original_hw)
         return
@@ -152,7 +156,13 @@ def fill(
             detection[name] = None
     detection.bounding_box = relative_box(region, original_hw=original_hw)
     if options.confidence == "predicted_iou":
-        detection.confidence = min(1.0, float(crop.iou_prediction))
+        detection.confidence = own_confidence(crop.iou_prediction)
+    elif by_mask:
+        detection.confidence = own_confidence(crop.iou_prediction, crop.mask_quality)
+
+
+def _has_own_confidence(label: fo.Label) -> bool:
+    return is_own({name: label.get_attribute_value(name, None) for name in ("confidence", *NUMBERS)})
 
 
 def relative_box(region: Region, *, original_hw: tuple[int, int]) -> list[float]:

@@ -74,7 +74,8 @@ class Options(MaskOptions):
         everything: how to segment everything, as keywords of `SamAutomaticMaskGenerator`: {"points_per_side": 16}.
         box: what the output's bounding box is: "mask", tight around the mask, or "prompt", the prompt's. Default: see
             `box_is_prompt`.
-        confidence: what the output's `confidence` is: "prompt", copied, or "predicted_iou".
+        confidence: what the output's `confidence` is: "prompt", copied, and where the prompt has none the mask's own,
+            see `fiftyone_mobilesam.confidence`; or "predicted_iou".
         in_place: fill the masks of the prompt detections themselves; `label_field` must be the prompt field.
         merge: keep what `label_field` holds of other prompts. Default: a sample's labels are replaced.
         on_error: "skip" to write a failure down and go on, "raise" to stop at the first one.

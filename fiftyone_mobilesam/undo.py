@@ -13,6 +13,7 @@ from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam import host
+from fiftyone_mobilesam.confidence import NUMBERS, is_own
 from fiftyone_mobilesam.engine.report import UNDONE
 from fiftyone_mobilesam.fields import FRAMES, Target, labels_path
 from fiftyone_mobilesam.keep import JOURNAL, MEASURED, SKELETON, stable_id
@@ -93,10 +94,19 @@ def _empty(dataset: fo.Dataset, key: str, config: Any) -> int:
     else:
         boxes = dict(_pairs(*view.values([f"{path}.id", f"{path}.prompt_box"])))
     if boxes:
+        dataset.set_label_values(f"{path}.confidence", dict.fromkeys(_own_confidences(view, path)))
         dataset.set_label_values(f"{path}.bounding_box", {i: box for i, box in boxes.items() if box is not None})
         for name in FILLED:
             dataset.set_label_values(f"{path}.{name}", dict.fromkeys(boxes))
     return len(boxes)
+
+
+def _own_confidences(samples: SampleCollection, path: str) -> list[str]:
+    """Return the ids of labels whose confidence is their mask's: they had none."""
+    names = [name for name in ("confidence", *NUMBERS) if samples.get_field(f"{path}.{name}") is not None]
+    ids, *columns = samples.values([f"{path}.{name}" for name in ("id", *names)])
+    found = zip(_pairs(ids, ids), *(_pairs(ids, column) for column in columns), strict=True)
+    return [pairs[0][0] for pairs in found if is_own(dict(zip(names, (v for _, v in pairs[1:]), strict=True)))]
 
 
 def _boxes_before(dataset: fo.Dataset, field: str) -> dict[str, Any]:

@@ -2,41 +2,28 @@
 
 import logging
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.core.models as fom
-from fiftyone.utils.torch import GetItem
 
 from fiftyone_mobilesam.engine.item import Answer, Item, LoadedImage, Outcome, failed
 from fiftyone_mobilesam.engine.labeller import Labeller
-from fiftyone_mobilesam.engine.reader import Reader
 from fiftyone_mobilesam.engine.report import Report, RunStopped
 from fiftyone_mobilesam.fields import FRAMES, Target
+from fiftyone_mobilesam.image_loader import ImageLoader, PromptedImage
 from fiftyone_mobilesam.keep import what_stays
 from fiftyone_mobilesam.labels import failures_of, found_detections, implausible_of, labels_of
-from fiftyone_mobilesam.options import Options
+from fiftyone_mobilesam.options import PROMPT_FIELDS, Options
 from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts
 from mobilesam import ImageError, PromptError, SamPredictor
 from mobilesam.errors import reason_of
 from mobilesam.images import to_rgb
 
 logger = logging.getLogger("fiftyone.mobilesam")
-
-
-class ImageLoader(GetItem):
-    """What FiftyOne's workers call for each sample. It holds no network, so a worker starts quickly."""
-
-    @property
-    def required_keys(self) -> list[str]:
-        """The sample fields a worker needs."""
-        return ["filepath"]
-
-    def __call__(self, d: dict) -> LoadedImage:
-        """Read the image of one sample. Never raises: an error would cost the other images of the batch."""
-        return Reader().read(Item(key="", image=d["filepath"]))
 
 
 class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin, fom.Model):
@@ -70,7 +57,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         self.config = options or Options()
         self.last_run, self._written = Report(), []
         self.run, self.stop, self.turn = run, stop or threading.Event(), turn or nullcontext()
-        self._options = self.config
+        self._options, self._says_on_error = self.config, False
         self._target: Target | None = None
 
     # ---- what FiftyOne asks of a model -----------------------------------------------------------------------------
@@ -94,7 +81,10 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
     _using_gpu = using_gpu  # what FiftyOne reads
 
     def build_get_item(self, field_mapping: dict[str, str] | None = None) -> ImageLoader:
-        """Return what FiftyOne's workers call for each sample."""
+        """Return what FiftyOne's workers call for each sample, or the workers of a loop of your own.
+
+        `dataset.to_torch(model.build_get_item({"prompt_field": "detections"}))` gives what `predict_all` takes.
+        """
         return ImageLoader(field_mapping=field_mapping)
 
     @property
@@ -105,12 +95,13 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
     @needs_fields.setter
     def needs_fields(self, kwargs: dict[str, Any]) -> None:
         # FiftyOne passes all further keywords of `apply_model` here, and {} if there are none.
-        self._options = Options.parse(self.config, **kwargs)
+        self._options, self._says_on_error = Options.parse(self.config, **kwargs), "on_error" in kwargs
 
     def __enter__(self) -> "MobileSAMModel":
         self.last_run, self._written, self._target = Report(), [], None
         target = Target.find()
         if target is not None:
+            self._options = self._asked_by(target)
             target.check(self._options)
             target.prepare()
             self.last_run.into = target.label_field
@@ -143,16 +134,17 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
 
         Args:
             imgs: per sample a `LoadedImage`, or an image as `mobilesam.images.to_rgb` takes it, arrays being RGB.
-            samples: the samples or frames, which hold the prompts.
+            samples: the samples or frames, which hold the prompts. Without them the images must bring prompts along,
+                see `build_get_item`.
 
         Returns:
             Per sample `fo.Detections` with one detection a prompt, in order, or a thing found; with `in_place` the
             sample's own label; None where the image could not be read.
 
         Raises:
-            ValueError: no samples, or `merge=True` where the field to merge with is not known.
+            ValueError: no samples and no prompts, or `merge=True` where the field to merge with is not known.
         """
-        if samples is None:
+        if samples is None and not all(isinstance(img, PromptedImage) for img in imgs):
             raise ValueError(
                 "samples must be given, got None: the prompts are in their fields. "
                 'Call dataset.apply_model(model, label_field="masks", prompt_field="detections").'
@@ -161,8 +153,8 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
             raise RunStopped
         self._check_merge()
         try:
-            with self.turn:
-                return self._predict(imgs, list(samples))
+            with self.turn, self._prompted_by(imgs):
+                return self._predict(imgs, [None] * len(imgs) if samples is None else list(samples))
         except RunStopped as stop:
             if self._target is None and stop.args:  # called directly: there is no run to end
                 raise stop.args[0] from None
@@ -185,18 +177,20 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
             image = img if isinstance(img, LoadedImage) else LoadedImage(to_rgb(img))
             if image.pixels is None:
                 return image, [], []
-            values = {name: sample[path.removeprefix(FRAMES)] for name, path in self.needs_fields.items()}
+            values = self._values(image, sample)
             prompts = label_prompts(values, self._options)
             return image, prompts, [prompt.ask(image.pixels.shape[:2]) for prompt in prompts]
         except Exception as error:
-            return LoadedImage(None, reason_of(error)), [], []
+            unread = {"pixels": None, "failure": reason_of(error)}
+            return replace(img, **unread) if isinstance(img, LoadedImage) else LoadedImage(**unread), [], []
 
     def _label(
         self, sample: Any, image: LoadedImage, prompts: list, asked: list[Answer], labeller: Labeller, embedding: Any
     ) -> fo.Label | None:
         """Answer, make the output label and book the sample."""
-        path = getattr(sample, "filepath", None)  # a frame that is fed from its video has none of its own
-        item = Item(key=sample.id, image=path or f"frame {getattr(sample, 'frame_number', '?')}")
+        # A frame that is fed from its video has no path of its own.
+        path = getattr(image if sample is None else sample, "filepath", None)
+        item = Item(key=getattr(sample, "id", ""), image=path or f"frame {getattr(sample, 'frame_number', '?')}")
         try:
             if image.pixels is None:
                 raise ImageError(image.failure)
@@ -207,21 +201,21 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
                 made = labels_of(prompts, labeller.answers(image.pixels, asked, embedding), self._options, **of_image)
             else:
                 made = found_detections(labeller.everything(image.pixels), **of_image)
-            label = self._joined(sample, prompts, made)
+            label = self._joined(image, sample, prompts, made)
         except Exception as error:
             self._book(failed(item, reason_of(error)), error)
             return None
         failures = failures_of(item, made)
-        self._written.append(sample.id)
+        self._written.append(item.key)
         counts = {"masks": len(made) - len(failures), "implausible": implausible_of(made)}
         self._book(Outcome(item.key, label, failures=failures, empty=not made, **counts))
         return label
 
-    def _joined(self, sample: Any, prompts: list[LabelPrompt], made: list[fo.Detection]) -> fo.Label:
+    def _joined(self, image: LoadedImage, sample: Any, prompts: list[LabelPrompt], made: list) -> fo.Label:
         """Return what was made as the label of a sample, with what stays of the labels that it has."""
         options = self._options
         if options.in_place and options.prompt_paths:
-            return sample[options.prompt_field.removeprefix(FRAMES)]
+            return self._values(image, sample)["prompt_field"]
         if not options.merge:
             return fo.Detections(detections=made)
         ids = [{"_id": prompt.label.id} for prompt in prompts]
@@ -229,6 +223,33 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         stays = what_stays(stored, {"": {"detections": ids}}, same_settings=False, hidden=None)
         before, after = ([fo.Detection.from_dict(label) for label in some] for some in (stays.before, stays.after))
         return fo.Detections(detections=[*before, *made, *after])
+
+    def _values(self, image: LoadedImage, sample: Any) -> dict[str, fo.Label | None]:
+        """Return what the prompt fields hold: in a run the sample's own labels, else what its image brings along."""
+        if self._target is None and isinstance(image, PromptedImage):
+            return image.labels
+        return {name: sample[path.removeprefix(FRAMES)] for name, path in self.needs_fields.items()}
+
+    def _asked_by(self, target: Target) -> Options:
+        """Return the options with what the call says in FiftyOne's own words.
+
+        `skip_failures=False` is `on_error="raise"`, unless the call says that too; `field_mapping` can name prompts.
+        """
+        options = {name: path for name, path in target.field_mapping.items() if name in PROMPT_FIELDS}
+        if not target.skip_failures and not self._says_on_error:
+            options["on_error"] = "raise"
+        return Options.parse(self._options, **options)
+
+    @contextmanager
+    def _prompted_by(self, imgs: Sequence[Any]) -> Iterator[None]:
+        """Outside of a run images say themselves which prompts they bring along."""
+        before, names = self._options, {name for img in imgs for name in getattr(img, "labels", ())}
+        if names and self._target is None:
+            self._options = Options.parse(before, **{name: name for name in names})
+        try:
+            yield
+        finally:
+            self._options = before
 
     def _check_merge(self) -> None:
         if self._options.merge and self._target is None:

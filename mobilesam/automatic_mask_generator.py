@@ -22,7 +22,7 @@ from mobilesam.utils import amg
 # Points decoded at once on a CPU, at most. 256 points took 4.2 s with 4 at once, 3.8 with 8, 3.9 with 16, 4.0 with 32
 # (means of three runs in turns, 2 cores of AMD Zen 5, torch 2.15).
 POINTS_PER_CHUNK = 8
-OUTPUT_MODES = {"binary_mask": run_lengths.decode, "uncompressed_rle": dict, "coco_rle": amg.coco_encode_rle}
+OUTPUT_MODES = {"binary_mask": run_lengths.decode, "uncompressed_rle": dict, "coco_rle": run_lengths.compress}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,6 @@ class SamAutomaticMaskGenerator:
 
     Raises:
         ValueError: an argument that does not fit.
-        MissingPackageError: "coco_rle" without pycocotools.
 
     Source: the interface and the order of the filters of Segment Anything's `automatic_mask_generator.py`.
     """
@@ -90,8 +89,6 @@ class SamAutomaticMaskGenerator:
             raise ValueError(f"point_grids must have {crop_n_layers + 1} grids, one a layer, got {len(point_grids)}.")
         if output_mode not in OUTPUT_MODES:
             raise ValueError(f"output_mode must be one of {', '.join(OUTPUT_MODES)}, got {output_mode!r}.")
-        if output_mode == "coco_rle":
-            amg.require_pycocotools()
         self.predictor = model if isinstance(model, SamPredictor) else SamPredictor(model, fast=True)
         self.point_grids = point_grids
         self.points_per_batch = points_per_batch

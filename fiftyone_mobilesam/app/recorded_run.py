@@ -70,7 +70,7 @@ def segment(
             num_workers=0,
             skip_failures=False,  # the model raises for no sample: what is raised is a write that failed
             progress=follow(on_progress, stop, model, step=step),
-            **chosen.changed(),
+            **{"on_error": "skip", **chosen.changed()},
         )
     except BaseException as error:
         model.last_run.end(error)

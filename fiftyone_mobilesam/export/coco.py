@@ -53,11 +53,12 @@ def _annotation(image: ExportedImage, mask: ExportedMask, report: Report) -> dic
         height, width = image.original_hw or (0, 0)
         x, y, w, h = mask.label.bounding_box or [0] * 4
         box = [x * width, y * height, w * width, h * height]
-        return kept | {"bbox": box, "area": 0, "segmentation": {"size": [height, width], "counts": [height * width]}}
+        kept.setdefault("score", 0.0)  # COCOeval wants one of each
+        return kept | {"bbox": box, "area": 0, "segmentation": rle.nothing((height, width))}
     x0, y0, x1, y1 = tight_region(mask.mask)
     box = [mask.corner[0] + x0, mask.corner[1] + y0, x1 - x0, y1 - y0]
     if report.polygons is None:
-        segmentation = rle.encode(mask.mask, corner=mask.corner, size=image.original_hw)
+        segmentation = rle.compress(rle.encode(mask.mask, corner=mask.corner, size=image.original_hw))
     else:
         segmentation = coco_polygons(mask.mask, mask.corner, report.polygons)
     return kept | {"bbox": box, "area": int(mask.mask.sum()), "segmentation": segmentation}

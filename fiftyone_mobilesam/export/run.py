@@ -30,7 +30,8 @@ def export_masks(samples: SampleCollection, label_field: str, out: str | Path, *
         out: file for COCO, folder for YOLO. `<out>.report.json` beside it has the report.
         format: "coco" for run lengths, which lose nothing; "coco-polygons" for polygons along the edges of the pixels,
             one a part, with holes joined to it by cuts without width: `pycocotools` draws the same mask; "yolo" for one
-            outline a mask, parts joined and holes filled, with links to the images and `data.yaml`, ready for training.
+            outline a mask, parts joined and holes filled, with links to the images, ready for training with its
+            `data.yaml`; `dataset.yaml` says the same to FiftyOne's importer.
 
     Returns:
         Labels with and without a mask, failures, and for polygons parts, holes and area, in and out.

@@ -1,4 +1,4 @@
-"""Masks -> a folder for YOLO: a text file an image with an outline a mask, links to the images, and `data.yaml`."""
+"""Masks -> a folder for YOLO: a text file an image with an outline a mask, links to the images, and what is where."""
 
 import json
 import os
@@ -10,7 +10,9 @@ from fiftyone_mobilesam.engine.report import Report
 from fiftyone_mobilesam.export.masks import ExportedImage, book, class_of
 from fiftyone_mobilesam.polygon_loss import yolo_polygon
 
-CARD = "data.yaml"
+# What is where, twice: Ultralytics is given the file, Roboflow and CVAT look for the first name (CVAT takes it where
+# there are several), FiftyOne's `YOLOv5Dataset` for the second.
+CARD, CARD_OF_FIFTYONE = "data.yaml", "dataset.yaml"
 
 
 def write_yolo(images: Iterable[ExportedImage], out: Path, classes: list[str], report: Report) -> None:
@@ -36,7 +38,8 @@ def write_yolo(images: Iterable[ExportedImage], out: Path, classes: list[str], r
             text.write_text("".join(_lines(image, classes, report)), encoding="utf-8")
         card = [f"path: {_quoted(str(out.absolute()))}\n", 'train: "images"\n', 'val: "images"\n', "names:\n"]
         card += [f"  {number}: {_quoted(name)}\n" for number, name in enumerate(classes)]
-        (unfinished / CARD).write_text("".join(card), encoding="utf-8")
+        for name in (CARD, CARD_OF_FIFTYONE):
+            (unfinished / name).write_text("".join(card), encoding="utf-8")
         if out.is_dir():
             shutil.rmtree(out)
         unfinished.rename(out)

@@ -52,6 +52,7 @@ def label_coco(
 
     The output is the same file with `segmentation`, `area`, `predicted_iou`, `stability_score`, `mask_quality` and
     `failure` in every annotation. Where there is no mask, `failure` says why, and a segmentation that was there stays.
+    A `score` that was there stays; else it is the mask's own, `mask_quality` or the predicted IoU, 0 without a mask.
     Nothing is left out: annotations keep their place, id and other keys.
 
     What is done goes into a journal beside the output as it is done. The same call again, after a kill or with some
@@ -67,8 +68,8 @@ def label_coco(
         weights, precision, cache_dir: see `load_model`.
         device: where to run, one or several. Default: a GPU if there is one.
         clip, multimask_output, min_region_area, quality, overlap, refine: see `fiftyone_mobilesam.options.MaskOptions`.
-        segmentation: "rle" for uncompressed run lengths, or "polygon" for polygons along the edges of the pixels, with
-            holes joined to their outlines by cuts without width; the report tells what that loses.
+        segmentation: "rle" for run lengths as COCO compresses them, or "polygon" for polygons along the edges of the
+            pixels, with holes joined to their outlines by cuts without width; the report tells what that loses.
         box: "prompt" leaves `bbox` as it is, "mask" makes it tight around the mask. Default: "prompt", as wherever
             labels are filled that have a box.
         max_pixels: larger images are failures. Default: Pillow's own limit.

@@ -30,7 +30,8 @@ SIGNALS = ("predicted_iou", "stability_score")  # where `mask_quality` is not kn
 OURS = ("prompt_id", *SIGNALS, "mask_quality", "failure")
 SHOW = ("undecided", "all", "accepted", "rejected", "failures", TO_CHECK)
 # What a new mask replaces of a label. The decision was about the old mask.
-REPLACED = ("mask", "mask_path", "bounding_box", *SIGNALS, "mask_quality", "failure", "review", "tags", "retried")
+REPLACED = ("mask", "mask_path", "bounding_box", "confidence", *SIGNALS, "mask_quality")
+REPLACED += ("failure", "review", "tags", "retried")
 # What a mask may have besides, and the new one as well.
 IF_THERE = (*MEASURED, *SKELETON)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fiftyone_mobilesam.confidence import own_confidence
 from fiftyone_mobilesam.engine.item import Outcome
 from fiftyone_mobilesam.engine.records import Record, crop_of, implausible_of, record_of_failure
 from fiftyone_mobilesam.engine.report import Failure, Report
@@ -14,6 +15,7 @@ from fiftyone_mobilesam.polygon_loss import PolygonLoss, coco_polygons
 from fiftyone_mobilesam.sinks.journal import Journal
 from fiftyone_mobilesam.sources.coco import NO_SUCH_IMAGE, CocoItem, CocoSource
 from fiftyone_mobilesam.sources.coco_file import NO_IMAGE, CocoFile
+from mobilesam.geometry import rle
 
 CHANGED = "image must stay the same during a run, got one that changed. Run the job again."
 FAILED = "-"  # fingerprint of an image that could not be read: it is tried again
@@ -102,6 +104,8 @@ def write_output(
         record = record_of(position)
         changed = {**annotation, **{key: record[key] for key in SCORES if key in record}}
         changed.setdefault("iscrowd", 0)
+        if changed.get("score") is None:
+            changed["score"] = _score(record)
         if record["failure"] is not None:
             report.failed_prompts += 1
             image = coco.image_of(position)
@@ -115,7 +119,7 @@ def write_output(
         if not (keep_box and changed.get("bbox")):
             changed["bbox"] = record["bbox"]
         changed["area"] = record["area"]
-        changed["segmentation"] = record["segmentation"]
+        changed["segmentation"] = rle.compress(record["segmentation"])
         if report.polygons is not None:
             crop = crop_of(record)
             changed["segmentation"] = coco_polygons(crop.mask, crop.region[:2], report.polygons)
@@ -125,9 +129,16 @@ def write_output(
     report.failed_prompts = coco.count - report.masks  # with what is no annotation at all
 
 
+def _score(record: Record) -> float:
+    """Return the score of an annotation that has none: its mask's own number, 0 without a mask. COCOeval wants one."""
+    if record["failure"] is not None:
+        return 0.0
+    return own_confidence(record["predicted_iou"], record.get("mask_quality"))
+
+
 def _nothing(image: dict) -> dict | list:
     """Return an empty mask, which pycocotools reads; an empty list, which it does not, if the size is unknown."""
     height, width = image.get("height"), image.get("width")
     if not (isinstance(height, int) and isinstance(width, int)):
         return []
-    return {"size": [height, width], "counts": [height * width]}
+    return rle.nothing((height, width))

@@ -15,7 +15,6 @@ from fiftyone_mobilesam.engine.outline import bounds
 from fiftyone_mobilesam.sources.coco_file import CocoFile
 from mobilesam.errors import reason_of
 from mobilesam.geometry import rle, tight_region
-from mobilesam.packages import require
 
 NO_SUCH_IMAGE = "image_id must be that of an image of the file, got another. Add the image's record, or correct it."
 VISIBLE = 2
@@ -104,10 +103,7 @@ def _outline(segmentation: Any) -> PlainPrompt:
     if isinstance(segmentation, list):
         polygons = [np.array(polygon, dtype=np.float64).reshape(-1, 2).tolist() for polygon in segmentation]
         return {"box": bounds(polygons), "outline": {"polygons": polygons}}
-    if isinstance(segmentation["counts"], list):
-        mask = rle.decode(segmentation)
-    else:
-        mask = require("pycocotools.mask").decode(segmentation) > 0
+    mask = rle.decode(segmentation)
     height, width = mask.shape
     box = list(map(float, tight_region(mask)))
     if not box[2]:

@@ -103,8 +103,8 @@ class Results(Pictures, ResultFiles, OnDevice):
         return rows
 
     def rle(self) -> list[dict[str, Any]]:
-        """Return each mask as uncompressed COCO run lengths: `{"size": [H, W], "counts": [...]}`."""
-        return [run_lengths.encode(mask) for mask in to_numpy(self.masks.data)]
+        """Return each mask as COCO run lengths, `{"size": [H, W], "counts": text}`, as pycocotools takes them."""
+        return [run_lengths.compress(run_lengths.encode(mask)) for mask in to_numpy(self.masks.data)]
 
     def polygons(self) -> list[list[dict[str, Any]]]:
         """Return the parts of each mask: `{"outline": (K, 2), "holes": [(K, 2), ...]}`, pixels of the image."""

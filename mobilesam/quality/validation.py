@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mobilesam.errors import AnnotationError, ImageError, MobileSamError
-from mobilesam.geometry import clip_region
+from mobilesam.geometry import clip_region, rle
 from mobilesam.geometry.masks import interior_point
 from mobilesam.images import read_image
 from mobilesam.packages import require
@@ -190,11 +190,8 @@ def _case(
 
 
 def _detection(annotation: dict, mask: np.ndarray, score: float) -> dict[str, Any]:
-    from pycocotools import mask as coco_mask
-
-    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     keys = {key: annotation[key] for key in ("image_id", "category_id")}
-    return keys | {"segmentation": rle, "score": score}
+    return keys | {"segmentation": rle.compress(rle.encode(mask)), "score": score}
 
 
 def _average_precision(truth: Any, detections: list[dict], annotations: list[dict]) -> dict[str, float]:

@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from mobilesam.geometry import rle as run_lengths
 from mobilesam.geometry.masks import stability_score
-from mobilesam.packages import require
 
 
 class MaskData(UserDict):
@@ -172,25 +171,7 @@ def mask_to_rle_pytorch(tensor: Tensor) -> list[dict[str, Any]]:
 
 
 rle_to_mask, area_from_rle = run_lengths.decode, run_lengths.area
-
-
-def require_pycocotools() -> Any:
-    """Return `pycocotools.mask`.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
-    return require("pycocotools.mask")
-
-
-def coco_encode_rle(uncompressed_rle: dict[str, Any]) -> dict[str, Any]:
-    """Compress run lengths as COCO does, to a string that JSON can hold.
-
-    Raises:
-        MissingPackageError: pycocotools is not installed.
-    """
-    rle = require_pycocotools().frPyObjects(uncompressed_rle, *uncompressed_rle["size"])
-    return {**rle, "counts": rle["counts"].decode("ascii")}
+coco_encode_rle = run_lengths.compress
 
 
 def remove_small_regions(mask: np.ndarray, area_thresh: float, mode: str) -> tuple[np.ndarray, bool]:

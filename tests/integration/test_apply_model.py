@@ -181,7 +181,7 @@ def test_options_of_the_model_are_defaults_of_the_call(sam, make_dataset):
     dataset.apply_model(model, label_field="masks")
     assert dataset.first().masks.detections[0].confidence is not None
     dataset.apply_model(model, label_field="masks2", prompt_field="other", confidence="prompt")
-    assert [d.confidence for d in dataset.first().masks2.detections] == [None, None]
+    assert all(d.confidence == d.mask_quality for d in dataset.first().masks2.detections)
     dataset.apply_model(model, label_field="masks3")  # and the call's options are gone with the call
     assert len(dataset.first().masks3.detections) == 1
 

@@ -12,8 +12,9 @@ import torch.multiprocessing
 from PIL import Image
 from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, ellipse_mask, full_mask, iou, keypoints
 
+from fiftyone_mobilesam.image_loader import ImageLoader
 from fiftyone_mobilesam.options import Options
-from fiftyone_mobilesam.zoo import ImageLoader, MobileSAMModel
+from fiftyone_mobilesam.zoo import MobileSAMModel
 from mobilesam import ImageError, PromptError, SamPredictor
 
 GOOD = ellipse_box(*LEFT)

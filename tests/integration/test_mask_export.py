@@ -160,6 +160,19 @@ def test_ultralytics_accepts_the_folder(dataset, tmp_path):
         assert len(segments) == len(text.read_text().splitlines())
 
 
+def test_fiftyone_imports_the_folder(dataset, tmp_path):
+    fom.export_masks(dataset, "masks", tmp_path / "out", format="yolo")
+    assert (tmp_path / "out" / "dataset.yaml").read_bytes() == (tmp_path / "out" / "data.yaml").read_bytes()
+    where = {"dataset_dir": str(tmp_path / "out"), "dataset_type": fo.types.YOLOv5Dataset}
+    imported = fo.Dataset.from_dir(**where, label_type="polylines", include_all_data=True)
+    try:
+        assert len(imported) == len(dataset)
+        assert imported.count("ground_truth.polylines") == 7
+        assert imported.default_classes == ["a", "comb", "line", "object", "pixel", "ring", "two parts"]
+    finally:
+        imported.delete()
+
+
 def test_images_of_one_name_do_not_overwrite_each_other(make_dataset, tmp_path):
     samples = []
     for folder in ("x", "y"):

@@ -31,10 +31,11 @@ def test_undo_leaves_no_trace(plugin, dataset):
 def test_undo_of_a_run_in_place_puts_boxes_back(plugin, dataset):
     boxes, schema = dataset.values("boxes.detections.bounding_box"), set(dataset.get_field_schema(flat=True))
     run(plugin, "segment", dataset, params={"prompt_field": "boxes", "label_field": "boxes"})
-    assert dataset.count("boxes.detections.mask") == 5
+    assert dataset.count("boxes.detections.mask") == dataset.count("boxes.detections.confidence") == 5
     assert dataset.values("boxes.detections.bounding_box") != boxes
     run(plugin, "undo_run", dataset)
     dataset.reload()
+    assert dataset.count("boxes.detections.confidence") == 0
     assert dataset.count("boxes.detections.mask") == 0
     assert dataset.values("boxes.detections.bounding_box") == boxes
     assert set(dataset.get_field_schema(flat=True)) == schema
