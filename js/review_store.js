@@ -179,7 +179,7 @@ export class ReviewStore {
     } catch (error) {
       console.error("MobileSAM: a step of the review was not answered", error);
       this.starting ||= restart;
-      this.problem = `The server does not answer. ${events.length} steps are not stored yet; they are sent again.`;
+      this.problem = "The server does not answer. What is not stored yet is sent again until it does.";
       setTimeout(() => this.freed(), AGAIN);
       return this.tell();
     }
