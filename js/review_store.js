@@ -55,7 +55,8 @@ export class ReviewStore {
     if (!card || card.gone) return;
     if (card.retrying) return this.say("A new mask is on its way.");
     this.notice = this.notice?.problem ? this.notice : null;
-    const event = { action, ref: card.ref, decision: card.decision, version: card.version, index: this.shown };
+    const { ref, decision, version } = card;
+    const event = { action, field: this.choice.field, ref, decision, version, index: this.shown };
     if (action in DECISIONS) {
       if (card.decision !== null && card.decision === DECISIONS[action]) {
         if (this.target === this.shown) this.move(1); // seen again, and found right

@@ -88,7 +88,7 @@ def begin(ctx: Any, review: Review, show: str, first: MaskRef | None = None) -> 
 
 
 def _begin(ctx: Any, review: Review, show: str, first: MaskRef | None = None) -> Session:
-    """Keep a new order for a panel, with its changes until now, and forget the panel whose order is the oldest.
+    """Keep a new order for a panel, with the changes in its field until now, and forget the panel whose order is the oldest.
 
     In the modal the masks of the open sample come first.
     """
@@ -102,7 +102,7 @@ def _begin(ctx: Any, review: Review, show: str, first: MaskRef | None = None) ->
         [refs[i] for i in order], losses[order], queue.learnt, review.label_field, show, host.stages(ctx.view)
     )
     session.opened = ctx.current_sample
-    session.changes = [] if before is None else before.changes
+    session.changes = before.changes if before is not None and before.field == review.label_field else []
     _sessions[_key(ctx)] = session
     while len(_sessions) > SESSIONS:
         del _sessions[next(iter(_sessions))]

@@ -32,7 +32,7 @@ class ReviewStep(foo.Operator):
         """Take a step.
 
         Params: panel_id; field, show and session of the panel; at, the index of the mask on display; want, indices;
-        restart; and events. Each has an action, and the ref, decision and version of the mask as it was on display.
+        restart; and events. Each has an action, and the field, ref, decision and version of the mask on display.
 
         Returns:
             `session`, `total`, `start` where it is another session than asked for; `answers`, one for each event;
@@ -77,6 +77,8 @@ def _answer(ctx: Any, review: Review, session: Session, event: dict[str, Any]) -
     try:
         if event["action"] == "undo":
             return _undo(review, session, ref)
+        if event.get("field", review.label_field) != review.label_field:  # another one was chosen meanwhile
+            review = Review(ctx.view, event["field"])
         mask = _as_shown(review, ref, event)
         if event["action"] == "open":
             ctx.ops.open_sample(id=ref.sample_id)

@@ -163,6 +163,16 @@ def test_a_step_that_is_sent_twice_is_done_once(dataset):
     assert window.counts()["accepted"] == 0
 
 
+def test_a_decision_is_about_the_field_it_was_made_in(dataset):
+    dataset.clone_sample_field("masks", "others")
+    window = Window(dataset)
+    window.do("on_load")
+    event = {"action": "accept", "field": "masks"} | {key: window.card[key] for key in ("ref", "decision", "version")}
+    window.do("choose_field", value="others")  # before the decision was sent
+    assert window.step(events=[event])["answers"] == [{}]
+    assert reviews(dataset) == [[None, None], [None, "accepted"]]
+
+
 def test_delete_and_undo(dataset):
     window, ids = Window(dataset), dataset.values("masks.detections.id")
     window.do("on_load")
