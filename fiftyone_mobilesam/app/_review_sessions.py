@@ -88,7 +88,7 @@ def begin(ctx: Any, review: Review, show: str, first: MaskRef | None = None) -> 
 
 
 def _begin(ctx: Any, review: Review, show: str, first: MaskRef | None = None) -> Session:
-    """Keep a new order for a panel, with the changes in its field until now, and forget the panel whose order is the oldest.
+    """Keep a new order for a panel, with the changes in its field until now, and forget the panel that began first.
 
     In the modal the masks of the open sample come first.
     """
