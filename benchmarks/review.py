@@ -116,12 +116,15 @@ def main() -> None:
                     time.sleep(0.02)
                 time.sleep(arguments.pause)
             seconds = time.perf_counter() - start
-            times = sorted(browser.execute_script("return window.times"))
+            times = browser.execute_script("return window.times")
             browser.quit()
     total = dataset.count("masks.detections")
     dataset.delete()
     print(f"{len(times)} decisions of {total} masks: median {statistics.median(times):.0f} ms, ", end="")
-    print(f"{times[0]:.0f} to {times[-1]:.0f} ms; {seconds:.1f} s in all, {arguments.pause} s of them a look at each")
+    print(
+        f"{min(times):.0f} to {max(times):.0f} ms; {seconds:.1f} s in all, {arguments.pause} s of them a look at each"
+    )
+    print("in order, ms:", *(f"{ms:.0f}" for ms in times))
 
 
 if __name__ == "__main__":
