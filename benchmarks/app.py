@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import fiftyone as fo
@@ -26,14 +28,15 @@ def post(url: str, body: dict) -> None:
     urllib.request.urlopen(request).read()
 
 
-def measure(plugins: Path, dataset: str, repeats: int) -> dict[str, float]:
-    """Start the App's server with a folder of plugins, and time it."""
+@contextmanager
+def serve(plugins: Path, checkout: Path = ROOT) -> Iterator[str]:
+    """Start the App's server with a folder of plugins, and give its address once it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-W", "ignore", "main.py", "--port", str(port), "--address", "127.0.0.1"]
-    environment = {**os.environ, "FIFTYONE_PLUGINS_DIR": str(plugins)}
-    url, start = f"http://127.0.0.1:{port}", time.perf_counter()
+    environment = {**os.environ, "FIFTYONE_PLUGINS_DIR": str(plugins), "PYTHONPATH": str(checkout)}
+    url = f"http://127.0.0.1:{port}"
     server = subprocess.Popen(
         command, cwd=Path(fo.__file__).parent / "server", env=environment, stdout=subprocess.DEVNULL, stderr=-3
     )
@@ -44,6 +47,16 @@ def measure(plugins: Path, dataset: str, repeats: int) -> dict[str, float]:
                 break
             except OSError:
                 time.sleep(0.05)
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def measure(plugins: Path, dataset: str, repeats: int) -> dict[str, float]:
+    """Start the App's server with a folder of plugins, and time it."""
+    start = time.perf_counter()
+    with serve(plugins) as url:
         times = {"start of the server, s": time.perf_counter() - start}
         start = time.perf_counter()
         post(f"{url}/operators", {"dataset_name": dataset})
@@ -59,9 +72,6 @@ def measure(plugins: Path, dataset: str, repeats: int) -> dict[str, float]:
                 seconds.append(time.perf_counter() - start)
             times[name] = 1000 * statistics.median(seconds)
         return times
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from fiftyone_mobilesam.app.detect_then_segment import DetectThenSegment
 from fiftyone_mobilesam.app.review_panel import ReviewPanel
+from fiftyone_mobilesam.app.review_step import ReviewStep
 from fiftyone_mobilesam.app.runs import ReleaseModels, ReviewRun, ShowFailures, ShowRun, StopRun, UndoRun
 from fiftyone_mobilesam.app.segment import Segment, SegmentSample
 from fiftyone_mobilesam.app.train import Train
@@ -20,5 +21,6 @@ OPERATORS = (
     ReviewRun,
     UndoRun,
     ReleaseModels,
+    ReviewStep,
 )
 PANELS = (ReviewPanel,)

@@ -3,8 +3,9 @@
 import base64
 import io
 
+import cv2
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from fiftyone_mobilesam.engine.item import Answer
 
@@ -74,9 +75,11 @@ def _paint_mask(picture: Image.Image, mask: np.ndarray, corners: list[float]) ->
     layer = Image.new("L", picture.size)
     layer.paste(Image.fromarray((mask > 0).astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST), (left, top))
     picture.paste(MASK, mask=layer.point(lambda value: value // 4))
+    drawn = np.asarray(layer)
+    inside = cv2.erode(drawn, np.ones((3, 3), np.uint8))
     for width, colour in ((7, (0, 0, 0)), (5, MASK)):  # a dark rim, so that the line is seen on any image
-        outside, inside = layer.filter(ImageFilter.MaxFilter(width)), layer.filter(ImageFilter.MinFilter(3))
-        picture.paste(colour, mask=ImageChops.subtract(outside, inside))
+        outside = cv2.dilate(drawn, np.ones((width, width), np.uint8))
+        picture.paste(colour, mask=Image.fromarray(outside - inside))
 
 
 def _draw_prompt(picture: Image.Image, answer: Answer, place: object) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import fiftyone as fo
 import numpy as np
 
+from fiftyone_mobilesam.keep import digest
+
 
 @dataclass(frozen=True)
 class MaskRef:
@@ -41,6 +43,11 @@ class MaskUnderReview:
     def decision(self) -> str | None:
         """What was decided about it, or None."""
         return self.document.get("review")
+
+    @property
+    def version(self) -> str:
+        """What names the mask as it is, whatever was decided about it."""
+        return digest([self.document.get(name) for name in ("mask", "mask_path", "bounding_box", "failure")])
 
 
 @dataclass(frozen=True, eq=False)

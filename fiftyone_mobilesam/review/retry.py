@@ -12,6 +12,7 @@ from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import label_prompts
 from fiftyone_mobilesam.review.records import Change, MaskUnderReview
 from fiftyone_mobilesam.review.review import Review
+from fiftyone_mobilesam.runs import call_of, settings_of
 from mobilesam import ImageError, MaskCrop, Prompt, PromptError
 from mobilesam.geometry import clip_box, clip_region
 
@@ -32,12 +33,13 @@ def retry(review: Review, mask: MaskUnderReview, how: str, model: "MobileSAMMode
     """Predict again and put the new mask, its box and scores in place of the old ones.
 
     The prompt is the label that `prompt_id` names; if it is gone, the mask's own box. `how` is one of `RETRIES`; the
-    model is by default the one that this process shares.
+    model is by default one that this process shares, with the weights that `weights_of` names.
 
     Raises:
         PromptError: there is no usable box or point, or no pixel of an object; the old mask stays.
         ImageError: the image cannot be read.
         ConflictError: the label was changed or deleted meanwhile.
+        CheckpointError: the weights do not load.
     """
     from fiftyone_mobilesam.labels import fill  # brings torch
     from fiftyone_mobilesam.models import shared_model
@@ -56,12 +58,24 @@ def retry(review: Review, mask: MaskUnderReview, how: str, model: "MobileSAMMode
         box="prompt" if is_own_prompt and how in ("candidate", "centre") else "mask",
     )
     current = mask.document.get("predicted_iou")
-    crop = _predict(model or shared_model(), pixels, answer.prompt, options, how, current=current)
+    crop = _predict(
+        model or shared_model(weights=weights_of(review, mask)), pixels, answer.prompt, options, how, current=current
+    )
     if not crop.mask.any():
         raise PromptError(NO_MASK)
     fill(label, source, replace(answer, crop=crop), options, original_hw=original_hw)
     label["prompt_id"] = prompt_id
     return review.replace(mask, label)
+
+
+def weights_of(review: Review, mask: MaskUnderReview) -> str:
+    """Return the weights of the run that made a mask, or of the latest that filled its field; else the bundled ones."""
+    run, dataset = mask.document.get("run"), review.dataset
+    if run and dataset.has_run(run):
+        call = call_of(dataset.get_run_info(run).config)
+    else:
+        call = settings_of(dataset, review.label_field)
+    return call.get("weights") or "mobile_sam.pt"
 
 
 def read_pixels(mask: MaskUnderReview) -> np.ndarray:

@@ -7,8 +7,12 @@ import pytest
 from fiftyone import ViewField as F
 from scenes import LEFT, RIGHT, detections, draw_scene, ellipse_box, ellipse_mask, full_mask, iou
 
+import fiftyone_mobilesam as fom
+from fiftyone_mobilesam import models
+from fiftyone_mobilesam.app.recorded_run import segment
 from fiftyone_mobilesam.review import Review, reviewable_fields
 from fiftyone_mobilesam.review.retry import RETRIES, read_pixels, retry
+from fiftyone_mobilesam.zoo import MobileSAMModel
 from mobilesam import ConflictError, FieldError, ImageError, PromptError
 
 BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
@@ -208,6 +212,33 @@ def test_a_mask_that_was_made_without_a_prompt_can_be_tried_again(model, make_da
     new = stored(dataset, "a")
     assert iou(full_mask(new), ellipse_mask(*LEFT)) > 0.9
     assert (new.id, new.has_field("prompt_id")) == (label.id, False)
+
+
+def test_a_retry_uses_the_weights_of_the_masks_own_run(model, make_dataset, monkeypatch):
+    loaded = []
+
+    def shared_model(*_, weights="mobile_sam.pt", run=None, **__):
+        loaded.append(weights)
+        return MobileSAMModel(model.predictor, run=run)  # the session's network, not one for each
+
+    monkeypatch.setattr(models, "shared_model", shared_model)
+    dataset = make_dataset({"boxes": detections(BOXES[0])}, {"boxes": detections(BOXES[1])})
+    segment(dataset[:1], "masks", prompt_field="boxes", weights="mobile_sam_coco.pt")
+    segment(dataset[1:], "masks", prompt_field="boxes")
+    fom.label(dataset, "boxes", "of_job", job="job", weights="mobile_sam_coco.pt", device="cpu")
+    dataset.apply_model(model, label_field="plain", prompt_field="boxes", progress=False)
+    loaded.clear()
+    for field, expected in (
+        ("masks", ["mobile_sam_coco.pt", "mobile_sam.pt"]),  # one for each run
+        ("of_job", ["mobile_sam_coco.pt"] * 2),
+        ("plain", ["mobile_sam.pt"] * 2),  # no run is recorded
+    ):
+        review = Review(dataset, field)
+        first_last = sorted(review.worst_first("all"), key=lambda ref: dataset.values("id").index(ref.sample_id))
+        for ref in first_last:
+            retry(review, review.load(ref), "padded")
+        assert loaded == expected, field
+        loaded.clear()
 
 
 def test_a_retry_that_cannot_be_keeps_the_old_mask(model, make_dataset):

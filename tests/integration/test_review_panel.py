@@ -1,4 +1,4 @@
-"""The methods of the panel "Review masks", called as the App calls them, on the real database."""
+"""The panel "Review masks" and its steps, called as the App and the browser call them, on the real database."""
 
 import base64
 import json
@@ -11,28 +11,92 @@ from scenes import LEFT, RIGHT, detections, ellipse_box
 
 import fiftyone_mobilesam as fom
 from fiftyone_mobilesam import models
-from fiftyone_mobilesam.app import review_panel
+from fiftyone_mobilesam.app import review_step
 from fiftyone_mobilesam.app.review_panel import ReviewPanel
-from fiftyone_mobilesam.review import Review
+from fiftyone_mobilesam.app.review_step import ReviewStep
 
 BOXES = ellipse_box(*LEFT), ellipse_box(*RIGHT)
 
 
 class Window:
-    """An open panel: keeps its state between calls, as the browser does."""
+    """An open panel, and what `js/review_store.js` knows of it: one request for each step, no masks ahead."""
 
     def __init__(self, dataset, panel_id="panel", **request):
         self.request = {"dataset_name": dataset.name, "dataset_id": str(dataset._doc.id), **request}
         self.panel_id, self.state = panel_id, {}
+        self.view, self.card = {}, None
+
+    def call(self, operator, params):
+        params = {"panel_id": self.panel_id, "panel_state": self.state, **params}
+        ctx = ExecutionContext({**self.request, "params": params}, executor=Executor())
+        result = operator().execute(ctx)
+        self.requests = [request.to_json() for request in ctx.executor._requests]
+        return result, ctx
 
     def do(self, method, **params):
-        """Call a method and return all that is seen then, as text."""
-        params = {"panel_id": self.panel_id, "panel_state": self.state, "__method__": method, **params}
-        ctx = ExecutionContext({**self.request, "params": params}, executor=Executor())
-        ReviewPanel().execute(ctx)
-        self.requests = [request.to_json() for request in ctx.executor._requests]
+        """Call a method of the panel, show the mask it starts with, and return all that is seen then, as text."""
+        _, ctx = self.call(ReviewPanel, {"__method__": method, **params})
         self.state = json.loads(json.dumps(ctx.panel_state))
-        return json.dumps(self.requests[-1])
+        layout = self.requests[-1]["params"]
+        properties = find(layout, "properties") or {}
+        if "walk" in properties:
+            view = properties["walk"]["view"]
+            if view["session"] != self.view.get("session"):
+                self.view, self.at = view, view["start"]
+                self.look()
+        else:
+            self.view, self.card = {}, None
+        return json.dumps(layout)
+
+    def step(self, **params):
+        """Send a step and return its answer."""
+        sent = {"session": self.view["session"], "field": self.view["field"], "show": self.view["show"], "at": self.at}
+        answer, _ = self.call(ReviewStep, {**sent, **params})
+        assert json.loads(json.dumps(answer)) == answer
+        if "session" in answer and answer["session"] != self.view["session"]:
+            self.view = {**self.view, "session": answer["session"], "total": answer["total"]}
+            self.at = answer["start"]
+        if "total" in answer:
+            self.view["total"] = answer["total"]
+        return answer
+
+    def look(self):
+        """Fetch the mask that is wanted next, past those that are not."""
+        while self.at < self.view["total"]:
+            self.answer = self.step(want=[self.at])
+            self.card = self.answer["cards"][str(self.at)]
+            if not self.card.get("gone") and not (self.view["undecided_only"] and self.card["decision"]):
+                return
+            self.at += 1
+        self.card = None
+
+    def press(self, action, **changed):
+        """Press a button for the mask on display, go on as the browser does, and return what came of it."""
+        keys = ("ref", "decision", "version")
+        event = {"action": action} | ({} if action == "undo" else {key: self.card[key] for key in keys})
+        answer = self.step(events=[{**event, **changed}])
+        if "problem" in answer:
+            return answer
+        [found] = answer["answers"]
+        if "card" in found and (found.get("undone") or found["index"] == self.at):
+            self.at, self.card = found["index"], found["card"]
+        elif "outside" in found:
+            self.look()
+        elif action in ("accept", "reject", "delete"):
+            self.at += 1
+            self.look()
+        return {**answer, **found}
+
+    def counts(self):
+        return self.step()["counts"]
+
+
+def find(layout, name):
+    """Return the first value of a name, at whatever depth."""
+    if isinstance(layout, dict) and name in layout:
+        return layout[name]
+    inside = layout.values() if isinstance(layout, dict) else layout if isinstance(layout, list) else ()
+    return next((found for value in inside if (found := find(value, name)) is not None), None)
 
 
 @pytest.fixture
@@ -53,86 +117,154 @@ def reviews(dataset):
 
 def test_decisions_lead_through_all_masks(dataset):
     window = Window(dataset)
-    seen = window.do("on_load")
-    assert "**1 of 4** \\u00b7 0 accepted, 0 rejected, 4 undecided" in seen
-    assert "data:image/jpeg;base64," in seen
-    assert "**2 of 4** \\u00b7 1 accepted" in window.do("accept")
-    assert "1 rejected" in window.do("reject")
-    assert "**4 of 4**" in window.do("skip")
-    assert "0 accepted" not in window.do("on_change_view")  # nothing has changed: the place is kept
-    assert "**3 of 4**" in window.do("back")
+    window.do("on_load")
+    assert (window.at, window.view["total"]) == (0, 4)
+    assert window.card["picture"].startswith("data:image/jpeg;base64,")
+    assert "expected IoU 0.10" in window.card["words"]
+    assert window.counts() == {"total": 4, "accepted": 0, "rejected": 0, "undecided": 4, "failures": 0}
+    window.press("accept")
+    assert (window.at, window.counts()["accepted"]) == (1, 1)
+    window.press("reject")
+    window.at += 1
+    window.look()
+    session = window.view["session"]
+    window.do("on_change_view")  # nothing has changed: the place is kept
+    assert (window.view["session"], window.at) == (session, 3)
     assert reviews(dataset) == [[None, "rejected"], [None, "accepted"]]
-    assert "**2 of 4** \\u00b7 1 accepted, 0 rejected" in window.do("undo")
-    assert "This is the first one" not in window.do("back")
-    assert "This is the first one" in window.do("back")
-    for _ in range(4):
-        seen = window.do("skip")
-    assert "Nothing left here" in seen
+    window.press("undo")
+    assert (window.at, window.card["decision"]) == (1, None)
+    assert window.counts() == {"total": 4, "accepted": 1, "rejected": 0, "undecided": 3, "failures": 0}
+    for _ in range(3):
+        window.press("accept")
+    assert window.card is None
+
+
+def test_several_steps_in_one_request_are_done_in_order(dataset):
+    window = Window(dataset)
+    window.do("on_load")
+    cards = window.step(want=[0, 1, 2])["cards"]
+    first, second, _ = ({key: cards[str(i)][key] for key in ("ref", "decision", "version")} for i in range(3))
+    events = [{"action": "accept", **first}, {"action": "reject", **second}, {"action": "undo", "ref": second["ref"]}]
+    events += [{"action": "reject", **first, "decision": "accepted"}]  # another click before the picture went on
+    answer = window.step(events=events)
+    assert [found.get("problem") for found in answer["answers"]] == [None] * 4
+    assert (answer["counts"]["accepted"], answer["counts"]["rejected"]) == (0, 1)
+    assert reviews(dataset) == [[None, None], [None, "rejected"]]
+
+
+def test_a_step_that_is_sent_twice_is_done_once(dataset):
+    window = Window(dataset)
+    window.do("on_load")
+    event = {"action": "accept"} | {key: window.card[key] for key in ("ref", "decision", "version")}
+    for _ in range(2):
+        assert window.step(events=[event])["answers"] == [{}]
+    assert window.counts()["accepted"] == 1
+    window.press("undo")
+    assert window.counts()["accepted"] == 0
+
+
+def test_a_decision_is_about_the_field_it_was_made_in(dataset):
+    dataset.clone_sample_field("masks", "others")
+    window = Window(dataset)
+    window.do("on_load")
+    event = {"action": "accept", "field": "masks"} | {key: window.card[key] for key in ("ref", "decision", "version")}
+    window.do("choose_field", value="others")  # before the decision was sent
+    assert window.step(events=[event])["answers"] == [{}]
+    assert reviews(dataset) == [[None, None], [None, "accepted"]]
 
 
 def test_delete_and_undo(dataset):
     window, ids = Window(dataset), dataset.values("masks.detections.id")
     window.do("on_load")
-    assert "3 undecided" in window.do("delete")
-    assert "4 undecided" in window.do("undo")
+    assert window.press("delete")["counts"]["undecided"] == 3
+    assert window.press("undo")["counts"]["undecided"] == 4
     assert dataset.values("masks.detections.id") == ids
-    assert "nothing to undo" in window.do("undo")
+    assert "nothing to undo" in window.press("undo")["problem"]
+
+
+def test_what_was_decided_in_an_order_before_can_be_undone(dataset):
+    window = Window(dataset)
+    window.do("on_load")
+    ref = window.card["ref"]
+    window.press("accept")
+    window.step(restart=True)
+    window.look()
+    assert (window.view["total"], window.card["ref"] == ref) == (3, False)
+    window.press("undo")
+    assert (window.at, window.view["total"], window.card["ref"]) == (0, 4, ref)
+    assert reviews(dataset) == [[None, None], [None, None]]
 
 
 def test_filters_and_the_open_sample(dataset):
     window = Window(dataset, "modal", current_sample=dataset.first().id)
     window.do("on_load")
-    assert window.state["at"][0] == dataset.first().id
-    window.do("reject")
-    assert "**1 of 1**" in window.do("choose_show", value="rejected")
-    assert "Nothing left here" in window.do("choose_show", value="failures")
+    assert window.card["ref"][0] == dataset.first().id
+    window.press("reject")
+    window.do("choose_show", value="rejected")
+    assert (window.at, window.view["total"]) == (0, 1)
+    window.do("choose_show", value="failures")
+    assert window.view["total"] == 0
+    window.do("choose_show", value="undecided")
+    window.press("open")
+    assert [request["operator_uri"].split("/")[-1] for request in window.requests] == ["open_sample"]
+    window.request["current_sample"] = dataset.last().id
+    window.do("on_change_current_sample")
+    assert window.card["ref"][0] == dataset.last().id
 
 
 def test_a_retry_loads_the_shared_model_and_shows_the_new_mask(dataset, model, monkeypatch):
     monkeypatch.setattr(models, "shared_model", lambda *_, **__: model)  # the session's network, not a second one
     window = Window(dataset)
     window.do("on_load")
-    assert "New mask: predicted IoU 0.9" in window.do("padded")
-    assert "4 undecided" in window.do("undo")
+    before = window.card
+    assert "New mask: predicted IoU 0.9" in window.press("padded")["message"]
+    assert window.card["version"] != before["version"]
+    assert window.card["picture"] != before["picture"]
+    # A decision about the mask that was there before is not one about the new mask.
+    assert "changed since you saw it" in window.press("accept", version=before["version"])["problem"]
+    assert window.press("undo")["counts"]["undecided"] == 4
+    assert window.card["version"] == before["version"]
 
 
 def test_two_windows_on_one_label(dataset):
     mine, theirs = Window(dataset, "mine"), Window(dataset, "theirs")
     mine.do("on_load")
     theirs.do("on_load")
-    theirs.do("reject")
-    assert "went from undecided to rejected" in mine.do("accept")
+    theirs.press("reject")
+    assert "went from undecided to rejected" in mine.press("accept")["problem"]
     assert reviews(dataset) == [[None, None], [None, "rejected"]]
-    mine.do("accept")
+    assert (mine.at, mine.card["decision"]) == (0, "rejected")
+    mine.press("accept")
     assert reviews(dataset) == [[None, None], [None, "accepted"]]
 
 
 def test_a_mask_field_or_dataset_that_goes_is_a_message(dataset):
     window = Window(dataset)
     window.do("on_load")
-    dataset.delete_labels(ids=[window.state["at"][2]])
-    assert "not there any more" in window.do("accept")
+    dataset.delete_labels(ids=[window.card["ref"][2]])
+    assert "not there any more" in window.press("accept")["problem"]
+    assert window.card == {"gone": True}
+    window.at += 1
+    window.look()
     dataset.delete_sample_field("masks")
-    assert "no masks to review" in window.do("accept")
+    assert "run MobileSAM first" in window.press("accept")["problem"]
+    assert "no masks to review" in window.do("refresh")
     fo.delete_dataset(dataset.name)
-    assert "deleted meanwhile" in window.do("accept")
-
-
-def test_labels_cannot_write_markdown(dataset):
-    label_id = Window(dataset)
-    label_id.do("on_load")
-    dataset.set_label_values("masks.detections.label", {label_id.state["at"][2]: "![x](http://there/x.png)"})
-    assert "![x](http" not in label_id.do("skip") + label_id.do("back")
+    assert "deleted meanwhile" in window.do("report")
+    assert "deleted meanwhile" in window.call(ReviewStep, {"field": "masks", "show": "all"})[0]["problem"]
 
 
 def test_decisions_about_drawn_masks_say_what_could_be_accepted(dataset, monkeypatch):
-    monkeypatch.setattr(review_panel, "LEAST_DECISIONS", 2)
+    monkeypatch.setattr(review_step, "LEAST_DECISIONS", 2)
     fom.sample_to_check(dataset, "masks", 2)
     window = Window(dataset)
     window.do("on_load")
-    assert "**1 of 2**" in window.do("choose_show", value="to check")
-    assert "checked masks at least" not in window.do("accept")
-    assert "must rest on 59 checked masks at least, drawn at random, got 2 of 4" in window.do("accept")
+    window.do("choose_show", value="to check")
+    assert window.view["total"] == 2
+    assert not window.press("accept")["refresh"]
+    event = {"action": "accept"} | {key: window.card[key] for key in ("ref", "decision", "version")}
+    assert window.step(events=[event])["refresh"]
+    assert "must rest on 59 checked masks at least, drawn at random, got 2 of 4" in window.do("refresh")
 
 
 def test_after_25_decisions_the_rest_comes_in_an_order_that_learnt_from_them(make_dataset):
@@ -149,16 +281,17 @@ def test_after_25_decisions_the_rest_comes_in_an_order_that_learnt_from_them(mak
     assert "The next 60 decisions look at **100%**" in seen
     assert '"error_plot"' in seen
     assert "learns from your decisions" not in seen
-    for _ in range(25):
-        label = dict(zip(*dataset.values(["masks.detections.id", "masks.detections.label"], unwind=True), strict=True))
-        seen = window.do("accept" if label[window.state["at"][2]] == "good" else "reject")
-    assert "**26 of 60**" in seen
-    assert "learns from your decisions" in seen
-    queue = Review(dataset, "masks").worst_first()
-    assert [label[ref.label_id] for ref in queue] == ["bad"] * (len(queue) // 2) + ["good"] * (
-        len(queue) - len(queue) // 2
-    )
-    assert label[window.state["at"][2]] == "bad"
+    label = dict(zip(*dataset.values(["masks.detections.id", "masks.detections.label"], unwind=True), strict=True))
+    for number in range(25):
+        if number == 24:  # the browser knows three masks more, which stay where they are
+            known = [card["ref"] for card in window.step(want=[25, 26, 27])["cards"].values()]
+        window.press("accept" if label[window.card["ref"][2]] == "good" else "reject")
+    assert (window.at, window.view["total"]) == (25, 60)
+    assert "learns from your decisions" in window.do("refresh")
+    ahead = [card["ref"] for card in window.step(want=range(25, 60))["cards"].values()]
+    assert ahead[:3] == known
+    labels = [label[ref[2]] for ref in ahead[3:]]
+    assert labels == sorted(labels)  # all bad ones, then all good ones
 
 
 def test_the_report_page_comes_to_the_browser(dataset):
@@ -178,8 +311,12 @@ def test_ten_accepted_masks_can_be_learnt_from(model, make_dataset):
     window = Window(dataset)
     window.do("on_load")
     for _ in range(9):
-        assert "accepted masks ..." not in window.do("accept")
-    assert "Train on 10 accepted masks ..." in window.do("accept")
+        answer = window.press("accept")
+    assert not answer["refresh"]
+    assert "accepted masks ..." not in window.do("refresh")
+    event = {"action": "accept"} | {key: window.card[key] for key in ("ref", "decision", "version")}
+    assert window.step(events=[event])["refresh"]
+    assert "Train on 10 accepted masks ..." in window.do("refresh")
     window.do("train")
     [request] = [r["params"] for r in window.requests if r["operator_uri"] == "prompt_user_for_operation"]
     assert request["operator_uri"] == "@mobilesam/fiftyone-mobilesam/train"

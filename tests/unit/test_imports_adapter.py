@@ -45,7 +45,7 @@ ALLOWED = {
     "export": {"engine", "fields", "host", "options", "polygon_loss", "prompts"},
     "quality": {"export", "fields", "host", "keep", "prompts", "review", "runs"},
     "training": {"export", "fields", "options", "prompts"},
-    "review": {"engine", "fields", "host", "keep", "labels", "models", "options", "prompts", "zoo"},
+    "review": {"engine", "fields", "host", "keep", "labels", "models", "options", "prompts", "runs", "zoo"},
     "app": {
         "engine",
         "fields",
