@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -51,6 +51,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         run: written into the attribute `run` of each label, so that the run can be found, shown and undone.
         stop: ends the run after the batch in which it is set.
         turn: held while a batch is worked on, if runs share the network.
+        before_write: called with a sample and the label that will be written into it.
 
     Attributes:
         last_run: the `Report` of the run that is going on or has ended.
@@ -64,12 +65,14 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         run: str | None = None,
         stop: threading.Event | None = None,
         turn: AbstractContextManager | None = None,
+        before_write: Callable[[Any, fo.Label], None] | None = None,
     ):
         super().__init__()
         self.predictor = predictor
         self.config = options or Options()
         self.last_run, self._written = Report(), []
         self.run, self.stop, self.turn = run, stop or threading.Event(), turn or nullcontext()
+        self.before_write = before_write
         self._options = self.config
         self._target: Target | None = None
 
@@ -207,7 +210,9 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
                 made = labels_of(prompts, labeller.answers(image.pixels, asked, embedding), self._options, **of_image)
             else:
                 made = found_detections(labeller.everything(image.pixels), **of_image)
-            label = self._joined(sample, prompts, made)
+            label, made = self._joined(sample, prompts, made)
+            if self.before_write is not None:
+                self.before_write(sample, label)
         except Exception as error:
             self._book(failed(item, reason_of(error)), error)
             return None
@@ -217,18 +222,23 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         self._book(Outcome(item.key, label, failures=failures, empty=not made, **counts))
         return label
 
-    def _joined(self, sample: Any, prompts: list[LabelPrompt], made: list[fo.Detection]) -> fo.Label:
-        """Return what was made as the label of a sample, with what stays of the labels that it has."""
+    def _joined(
+        self, sample: Any, prompts: list[LabelPrompt], made: list[fo.Detection]
+    ) -> tuple[fo.Label, list[fo.Detection]]:
+        """Return the label of a sample, with what stays of the labels that it has, and what is new in it."""
         options = self._options
         if options.in_place and options.prompt_paths:
-            return sample[options.prompt_field.removeprefix(FRAMES)]
+            return sample[options.prompt_field.removeprefix(FRAMES)], made
         if not options.merge:
-            return fo.Detections(detections=made)
+            return fo.Detections(detections=made), made
         ids = [{"_id": prompt.label.id} for prompt in prompts]
         stored = self._target.stored(sample.id)
         stays = what_stays(stored, {"": {"detections": ids}}, same_settings=False, hidden=None)
+        kept = {prompt_id: fo.Detection.from_dict(label) for prompt_id, label in stays.labels.items()}
         before, after = ([fo.Detection.from_dict(label) for label in some] for some in (stays.before, stays.after))
-        return fo.Detections(detections=[*before, *made, *after])
+        middle = [kept.get(prompt.label.id, new) for prompt, new in zip(prompts, made, strict=True)]
+        new = [label for prompt, label in zip(prompts, made, strict=True) if prompt.label.id not in kept]
+        return fo.Detections(detections=[*before, *middle, *after]), new
 
     def _check_merge(self) -> None:
         if self._options.merge and self._target is None:

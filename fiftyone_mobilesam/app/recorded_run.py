@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_mobilesam.app.existing import keeper, settle
 from fiftyone_mobilesam.engine.report import Report, RunStopped
 from fiftyone_mobilesam.fields import Target, labels_path
 from fiftyone_mobilesam.options import Options
@@ -31,6 +32,8 @@ def segment(
     precision: str = "fp32",
     weights: str = "mobile_sam.pt",
     batch_size: int = 1,
+    existing: str | None = None,
+    replace_own_work: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
     step: str = "",
@@ -40,6 +43,8 @@ def segment(
 
     Args:
         device, precision, weights, batch_size: as in `fiftyone_mobilesam.load_model` and `apply_model`.
+        existing, replace_own_work: what becomes of labels that the field has, see `existing.settle`. They are kept
+            unless this says otherwise, and undo brings back what is replaced.
         on_progress: called now and then.
         stop: ends the run early when it is set. What is done is kept.
         step: what is done, if there are several steps.
@@ -52,12 +57,14 @@ def segment(
     """
     chosen = Options.parse(**options)
     Target(samples, label_field).check(chosen)
+    samples, chosen = settle(samples, label_field, chosen, existing=existing, replace_own_work=replace_own_work)
     from fiftyone_mobilesam.engine.identity import identity, name_of_weights, resolved_precision  # torch comes with it
     from fiftyone_mobilesam.models import shared_model
 
     key = run_key(label_field)
     # Before the record: weights may not load.
-    model = shared_model(device, precision, weights=weights, run=key, stop=stop)
+    keep = keeper(samples, label_field, key, in_place=chosen.in_place)
+    model = shared_model(device, precision, weights=weights, run=key, stop=stop, before_write=keep)
     call = {"device": device, "precision": precision, "weights": weights, "batch_size": batch_size, **chosen.changed()}
     resolved = resolved_precision(precision, [device])
     made_from = identity(name_of_weights(weights), resolved, chosen, cached=False)
