@@ -114,8 +114,8 @@ def _put_back(dataset: fo.Dataset, field: str, found: Found, key: str, counts: C
     after = found.put_back(now, key, in_place=in_place)
     there, ours = {label["_id"]: label for label in after}, [label for label in now if label.get("run") == key]
     back = [label for _, label in found.replaced if there.get(label["_id"]) == label]
-    if after != now:
-        changes = {name: found.value(value, after), "last_modified_at": datetime.now(timezone.utc)}
+    if (new := found.value(value, after)) != value:
+        changes = {name: new, "last_modified_at": datetime.now(timezone.utc)}
         documents.update_one(this, {"$set": changes})
         host.reload_documents(dataset, [found.unit_id], frames=frames)
     stay = [label for label in ours if there.get(label["_id"]) is label and not found.untouched(label, key)]

@@ -6,7 +6,7 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.operators import types
 
 from fiftyone_mobilesam.app._forms import choose, options_of
-from fiftyone_mobilesam.app.existing import KEEP, REPLACE, choices, own_work
+from fiftyone_mobilesam.app.existing import KEEP, REPLACE, choices, merging, own_work
 from fiftyone_mobilesam.engine.report import count
 from fiftyone_mobilesam.fields import Target
 
@@ -40,7 +40,10 @@ def add_existing(inputs: types.Object, samples: SampleCollection, keywords: dict
         default=KEEP if KEEP in offered else None,
         label=f"{label_field!r} has {what} already",
     )
-    if keywords["existing"] == REPLACE and (number := own_work(samples, label_field, options)):
+    existing = keywords["existing"]
+    if options.in_place and existing != REPLACE:
+        return
+    if number := own_work(samples, label_field, merging(options, offered, existing)):
         which = count(number, what.removesuffix("s"))
         text = "No run wrote them into this field, or somebody accepted them in review. A new field leaves them alone."
         inputs.view(

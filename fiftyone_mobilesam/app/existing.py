@@ -56,10 +56,9 @@ def settle(
             f"label_field must be new, got {label_field!r}, which has labels; they can be kept only in images with "
             "prompts. Use another name, or choose 'Replace all labels' (existing=\"replace\")."
         )
-    if KEEP in offered and existing != REPLACE:
-        if options.in_place:
-            return without_masks(samples, label_field), options
-        options = replace(options, merge=True)
+    if KEEP in offered and existing != REPLACE and options.in_place:
+        return without_masks(samples, label_field), options
+    options = merging(options, offered, existing)
     if offered and not replace_own_work and (number := own_work(samples, label_field, options)):
         raise FieldError(
             f"label_field must hold nothing but labels of earlier runs, got {label_field!r}, where "
@@ -67,6 +66,12 @@ def settle(
             "name, or say yes to it (replace_own_work=True)."
         )
     return samples, options
+
+
+def merging(options: Options, offered: tuple[str, ...], existing: str | None) -> Options:
+    """Return the options of a run, which keeps labels of other prompts if it can and nothing else was chosen."""
+    merges = KEEP in offered and existing != REPLACE and not options.in_place
+    return replace(options, merge=True) if merges else options
 
 
 def own_work(samples: SampleCollection, label_field: str, options: Options) -> int:

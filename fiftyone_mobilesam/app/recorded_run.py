@@ -15,6 +15,7 @@ from fiftyone_mobilesam.runs import RunRecord, describe_field, run_key
 from fiftyone_mobilesam.undo import labels_of_run
 
 SHOWN_FAILURES = 20
+SECONDS_A_BEAT = 60.0  # between two notes that a run is going on
 
 
 class Progress(NamedTuple):
@@ -69,6 +70,11 @@ def segment(
     resolved = resolved_precision(precision, [device])
     made_from = identity(name_of_weights(weights), resolved, chosen, cached=False)
     record = RunRecord(samples, key, Report(into=label_field, call=call), call, made_from=made_from)
+
+    def beat() -> None:
+        record.report = model.last_run
+        record.save()
+
     try:
         samples.apply_model(
             model,
@@ -76,7 +82,7 @@ def segment(
             batch_size=batch_size,
             num_workers=0,
             skip_failures=False,  # the model raises for no sample: what is raised is a write that failed
-            progress=follow(on_progress, stop, model, step=step),
+            progress=follow(on_progress, stop, model, step=step, beat=beat),
             **chosen.changed(),
         )
     except BaseException as error:
@@ -84,22 +90,30 @@ def segment(
         if not isinstance(error, RunStopped):
             raise
     finally:
-        record.report = model.last_run
-        record.save()
+        beat()
         describe_field(record.dataset, key)
     return _summary(record)
 
 
 def follow(
-    on_progress: Callable[[Progress], None] | None, stop: threading.Event | None, model: Any = None, *, step: str = ""
+    on_progress: Callable[[Progress], None] | None,
+    stop: threading.Event | None,
+    model: Any = None,
+    *,
+    step: str = "",
+    beat: Callable[[], None] | None = None,
 ) -> Callable[[Any], None]:
     """Return the callback for `apply_model(progress=...)` that reports, and ends the run if it is to stop.
 
-    Of a `model` of ours the report says what has become of masks.
+    Of a `model` of ours the report says what has become of masks. `beat` is called once a minute.
     """
-    start = time.monotonic()
+    start = last = time.monotonic()
 
     def report(bar: Any) -> None:
+        nonlocal last
+        if beat is not None and time.monotonic() - last > SECONDS_A_BEAT:
+            beat()
+            last = time.monotonic()
         if stop is not None and stop.is_set():
             raise RunStopped
         if on_progress is not None:

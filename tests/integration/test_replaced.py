@@ -1,5 +1,7 @@
 """A run into a field that has labels keeps them, or what it replaced: undo brings it back as it was."""
 
+import re
+
 import fiftyone as fo
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from operator_calls import contents, form, run
 from scenes import LEFT, RIGHT, detections, ellipse_mask
 
 from fiftyone_mobilesam import host
+from fiftyone_mobilesam.app.recorded_run import segment
 from fiftyone_mobilesam.replaced import COLLECTION
 from fiftyone_mobilesam.review import Review
 from fiftyone_mobilesam.undo import undo_run
@@ -50,15 +53,12 @@ def test_labels_that_are_there_stay_unless_somebody_says_otherwise(plugin, datas
 
 def test_what_no_run_wrote_is_replaced_after_a_second_yes_that_names_how_many(plugin, dataset):
     inputs = form(plugin, "segment", dataset, **INTO_TRUTH, existing="replace")
-    assert "3 labels" in inputs["replace_own_work"]["type"].get("label", "") or "3 labels" in str(
-        inputs["replace_own_work"]
-    )
+    assert "replace 3 labels" in str(inputs["replace_own_work"])
     assert "3 labels" in inputs["problem"]["error_message"]
     with pytest.raises(ExecutionError, match="3 labels"):
         run(plugin, "segment", dataset, params={**INTO_TRUTH, "existing": "replace"})
     assert dataset.count_values("truth.detections.label") == {"drawn": 3}
     assert "problem" not in form(plugin, "segment", dataset, **INTO_TRUTH, **REPLACE)
-    assert "2 labels" in str(form(plugin, "segment", dataset.limit(1), **INTO_TRUTH, existing="replace"))
 
 
 def test_undo_brings_back_what_was_replaced(plugin, dataset):
@@ -149,7 +149,9 @@ def test_what_is_kept_goes_with_its_run(plugin, dataset):
     result = run(plugin, "segment", dataset, params=INTO_TRUTH | REPLACE)
     assert kept()
     dataset.delete_run(result["run"])
-    run(plugin, "segment", dataset.limit(1), params={**INTO_TRUTH, "existing": "merge"})
+    with pytest.raises(ExecutionError, match="6 labels"):  # nobody knows whose they are now
+        run(plugin, "segment", dataset, params=INTO_TRUTH)
+    run(plugin, "segment", dataset, params={**INTO_TRUTH, "replace_own_work": True})
     assert not host.database()[COLLECTION].find_one({"_id": {"$regex": result["run"]}})
 
 
@@ -168,6 +170,31 @@ def test_a_run_that_is_killed_can_be_undone(plugin, dataset, monkeypatch):
     dataset.update_run_config(key, config)
     undo_run(dataset, key)
     assert contents(dataset) == before
+
+
+def test_the_list_of_runs_says_what_a_person_asks(plugin, dataset):
+    run(plugin, "segment", dataset, params=INTO_TRUTH | REPLACE)
+    inputs = form(plugin, "undo_run", dataset)
+    [choice] = inputs["run"]["view"]["choices"]
+    assert re.fullmatch(r"truth, \d{1,2} \w+ 20\d\d, \d\d:\d\d, 5 masks, finished", choice["label"])
+    assert "put 6 labels into 'truth'" in inputs["what"]["view"]["label"]
+    assert "3 labels that it replaced come back" in inputs["what"]["view"]["label"]
+
+
+def test_undo_of_a_run_that_is_going_on_is_not_offered(plugin, dataset):
+    seen = {}
+
+    def look(progress):
+        seen.update(form(plugin, "undo_run", dataset))
+        with pytest.raises(FieldError, match="Stop it first"):
+            undo_run(dataset)
+
+    segment(dataset, "masks", prompt_field="boxes", on_progress=look)
+    assert seen["not_now"]["invalid"]
+    assert "going on" in seen["not_now"]["error_message"]
+    assert "what" not in seen
+    dataset.reload()
+    assert undo_run(dataset)["labels"] == 6
 
 
 @pytest.mark.parametrize("shown_as", ["a video", "images"])
