@@ -107,10 +107,15 @@ def default_prompts(samples: SampleCollection, preferred: str | None = None) -> 
 
 def default_label_field(samples: SampleCollection, prompts: str, *, merge: bool = False) -> str:
     """Return the label field that the form proposes: a new one, unless masks are added to earlier ones."""
-    name = new = "everything" if prompts == EVERYTHING else f"{prompts}_masks"
+    name = "everything" if prompts == EVERYTHING else f"{prompts}_masks"
     if merge and name in label_fields(samples, (fo.Detections,)):
         return name
-    number = 2
+    return new_field(samples, name)
+
+
+def new_field(samples: SampleCollection, name: str) -> str:
+    """Return a name for a new field: this one, or with a number behind it."""
+    new, number = name, 2
     while samples.has_field(new):
         new, number = f"{name}_{number}", number + 1
     return new
