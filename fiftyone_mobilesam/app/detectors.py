@@ -12,6 +12,7 @@ import fiftyone.zoo as foz
 from fiftyone.core.collections import SampleCollection
 from packaging.requirements import InvalidRequirement, Requirement
 
+from fiftyone_mobilesam import host
 from fiftyone_mobilesam.fields import label_fields
 from mobilesam import FieldError
 from mobilesam.errors import CheckpointError, DownloadError, MissingPackageError
@@ -67,20 +68,19 @@ class Detector:
 
 def list_detectors(samples: SampleCollection) -> list[Detector]:
     """Return where boxes can come from: first what is here, then what needs a download, small ones first."""
+    zoo = {model.name: model for model in host.zoo_models()}
     found = [Detector(name, "field") for name in label_fields(samples, (fo.Detections,))]
     for folder in dict.fromkeys((Path.cwd(), Path.home())):
         files = [str(path) for path in sorted(folder.glob("*.pt")) if not path.name.startswith("mobile_sam")]
-        found += [Detector(path, "file", _missing(ULTRALYTICS)) for path in files]
-    models = [foz.get_zoo_model(name) for name in foz.list_zoo_models(tags=["detection", "torch"])]
-    zoo = [
-        _of_zoo(model) for model in models if not OTHER_BOXES & set(model.tags or ()) and "segment" not in model.name
-    ]
+        found += [Detector(path, "file", _missing(zoo[ULTRALYTICS])) for path in files]
+    fits = [model for model in zoo.values() if {"detection", "torch"} <= set(model.tags or ())]
+    listed = [_of_zoo(model) for model in fits if not OTHER_BOXES & set(model.tags) and "segment" not in model.name]
 
     def order(one: Detector) -> Any:
         first = FIRST.index(one.name) if one.name in FIRST else len(FIRST)
         return not one.is_here, bool(one.missing), first, one.bytes is None, one.bytes, one.name
 
-    return sorted(found, key=lambda one: not one.is_here) + sorted(zoo, key=order)
+    return sorted(found, key=lambda one: not one.is_here) + sorted(listed, key=order)
 
 
 def find_detector(samples: SampleCollection, name: str) -> Detector:
@@ -91,19 +91,16 @@ def find_detector(samples: SampleCollection, name: str) -> Detector:
     """
     if name in label_fields(samples, (fo.Detections,)):
         return Detector(name, "field")
+    zoo = {model.name: model for model in host.zoo_models() if "detection" in (model.tags or ())}
     if name.endswith(".pt") and Path(name).is_file():
-        return Detector(name, "file", _missing(ULTRALYTICS))
-    return _of_zoo(foz.get_zoo_model(zoo_name(name)))
-
-
-def zoo_name(detector: str) -> str:
-    """Return the zoo's name of a detector; Ultralytics' file names such as `yolo11n.pt` are understood."""
-    for name in (detector, f"{detector.removesuffix('.pt')}-coco-torch", f"{detector.removesuffix('.pt')}-torch"):
-        if name in foz.list_zoo_models(tags="detection"):
-            return name
+        return Detector(name, "file", _missing(zoo[ULTRALYTICS]))
+    short = name.removesuffix(".pt")
+    for known in (name, f"{short}-coco-torch", f"{short}-torch"):
+        if known in zoo:
+            return _of_zoo(zoo[known])
     raise FieldError(
-        f"detector must be a field of boxes, a file of weights that is here (.pt), a detector of FiftyOne's zoo or "
-        f"Ultralytics' name of one, got {detector!r}. See fiftyone.zoo.list_zoo_models(tags='detection')."
+        "detector must be a field of boxes, a file of weights that is here (.pt), a detector of FiftyOne's zoo or "
+        f"Ultralytics' name of one, got {name!r}. See fiftyone.zoo.list_zoo_models(tags='detection')."
     )
 
 
@@ -140,13 +137,14 @@ def load(detector: Detector, classes: Sequence[str]) -> fom.Model:
 
 
 def _of_zoo(model: Any) -> Detector:
-    here = model.manager is not None and foz.is_zoo_model_downloaded(model.name)
-    return Detector(model.name, "zoo", _missing(model.name), 0 if here else model.size_bytes)
+    # Without a manager, as those of Hugging Face are, a model fetches its files itself.
+    here = model.manager is not None and model.is_in_dir(fo.config.model_zoo_dir)
+    return Detector(model.name, "zoo", _missing(model), 0 if here else model.size_bytes)
 
 
-def _missing(name: str) -> tuple[str, ...]:
+def _missing(model: Any) -> tuple[str, ...]:
     """Return the packages, as pip takes them, that a model of the zoo needs and that are not installed."""
-    needed = getattr(foz.get_zoo_model(name).requirements, "packages", None) or []
+    needed = getattr(model.requirements, "packages", None) or []
     return tuple(package for package in needed if not _is_installed(package))
 
 

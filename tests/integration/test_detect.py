@@ -64,11 +64,12 @@ def test_only_detectors_of_the_zoo(plugin, dataset, detector):
     assert "etector" in problem["error_message"]
 
 
-def test_ultralytics_names_of_detectors():
-    from fiftyone_mobilesam.app.detectors import zoo_name
+def test_ultralytics_names_of_detectors(dataset):
+    from fiftyone_mobilesam.app.detectors import find_detector
 
-    assert zoo_name("yolo11n.pt") == "yolo11n-coco-torch"
-    assert zoo_name("faster-rcnn-resnet50-fpn-coco-torch") == "faster-rcnn-resnet50-fpn-coco-torch"
+    assert find_detector(dataset, "yolo11n.pt").name == "yolo11n-coco-torch"
+    name = "faster-rcnn-resnet50-fpn-coco-torch"
+    assert find_detector(dataset, name).name == name
 
 
 def test_the_form_opens_with_what_runs_here(plugin, dataset, tmp_path, monkeypatch):
