@@ -165,6 +165,9 @@ def add_output(inputs: types.Object, samples: SampleCollection, params: dict, pr
         label="Put the masks into",
         description="Type a new name, or choose a field",
     )
+    if (params.get("label_field") or default).strip().removeprefix(FRAMES) == prompts.removeprefix(FRAMES):
+        text = f"The labels of {prompts!r} themselves get masks, and boxes on whole pixels. Undo puts the boxes back."
+        inputs.view("in_place_notice", types.Notice(label=text))
 
 
 def add_masks(inputs: types.Object, params: dict, prompts: str) -> None:

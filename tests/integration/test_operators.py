@@ -118,6 +118,9 @@ def test_the_app_is_sent_progress_then_the_result(plugin, dataset):
     assert [body["operator_uri"] for body in sent][-2:] == ["reload_dataset", "show_output"]
     bars = [body["params"] for body in sent[:-2]]
     assert all(0 <= bar["results"]["progress"] <= 1 for bar in bars)
+    first = bars[0]["outputs"]["type"]["properties"]
+    assert "progress" not in first  # the App draws a bar of 0 as a full one
+    assert "does not stop the run" in str(first["goes_on"])
     label = bars[-1]["outputs"]["type"]["properties"]["progress"]["view"]["label"]
     assert "3 of 3 images, 5 masks, 1 failed" in label
     assert "images/s" in label
