@@ -11,7 +11,10 @@ from fiftyone_mobilesam.engine.report import count
 from fiftyone_mobilesam.fields import Target
 
 LABELS = {
-    KEEP: ("Keep them", "Masks that earlier runs made of the same prompts are made again, unless you accepted them"),
+    KEEP: (
+        "Keep them and add the masks",
+        "Masks that earlier runs made of the same prompts are made again, unless you accepted them",
+    ),
     REPLACE: ("Replace all labels of these images", "Undo brings them back"),
 }
 MASKS_IN_PLACE = {

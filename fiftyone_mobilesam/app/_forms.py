@@ -7,9 +7,11 @@ from typing import Any
 import fiftyone as fo
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
+from fiftyone.core.media import VIDEO
 from fiftyone.operators import types
 
 from fiftyone_mobilesam.app.existing import settle
+from fiftyone_mobilesam.engine.report import count, duration
 from fiftyone_mobilesam.fields import BOX_FIELD_LABELS, FRAMES, POINT_FIELD_LABELS, Target, label_fields, labels_path
 from fiftyone_mobilesam.options import Options
 from mobilesam.errors import CheckpointError
@@ -39,6 +41,7 @@ WEIGHTS = {
     "mobile_sam_coco.pt": "Fitted to boxes on photographs",
 }
 TRAINED = "mobile_sam_trained_{}.safetensors"  # new weights, in the user's folder
+IMAGES_A_SECOND = (3, 1)  # on 2 cores, with about 10 boxes each: benchmarks/results, on a quick and on a slow CPU
 NOTHING_TO_DO = "There is nothing to do: no image is selected, or the view is empty."
 
 
@@ -146,6 +149,20 @@ def add_prompts(inputs: types.Object, samples: SampleCollection, params: dict, *
     if chosen == EVERYTHING:
         choose(inputs, "points_per_side", POINTS_PER_SIDE, default=MEDIUM, label="Grid of points")
     return chosen
+
+
+def add_size(inputs: types.Object, samples: SampleCollection, prompts: str) -> None:
+    """Say how much there is to do, and about how long it takes."""
+    if prompts == EVERYTHING or not (images := _with_labels(samples, prompts).count()):
+        return
+    labels = count(samples.count(labels_path(samples, prompts)), "prompt")
+    if samples.media_type == VIDEO:
+        text = f"{labels} in {count(images, 'video')}."
+    else:
+        low, high = (duration(images / speed) for speed in IMAGES_A_SECOND)
+        time = low if low == high else f"{low} to {high}"
+        text = f"{labels} in {count(images, 'image')}: about {time} on a CPU."
+    inputs.view("size", types.Notice(label=f"{text} You can stop at any time and keep what is done."))
 
 
 def add_output(inputs: types.Object, samples: SampleCollection, params: dict, prompts: str, *, merge: bool) -> None:

@@ -144,7 +144,7 @@ def _what_goes(dataset: fo.Dataset, run: str) -> str:
         lost = "Labels that it replaced do not come back." if field in getattr(config, "paths_before", [field]) else ""
     if kept.is_known():
         back = count(len(kept), "label")
-        lost = f"{back} that it replaced come back, but where somebody changed the new one since." if len(kept) else ""
+        lost = f"{back} that it replaced come back. What somebody changed since stays as it is." if len(kept) else ""
     return f"{what} {lost}".strip()
 
 

@@ -45,6 +45,7 @@ class Segment(LongOperator):
         self.add_target(ctx, inputs)
         samples = self.target(ctx)
         prompts = forms.add_prompts(inputs, samples, ctx.params, preferred=_field_of_selected_labels(ctx))
+        forms.add_size(inputs, samples, prompts)
         forms.add_output(inputs, samples, ctx.params, prompts, merge=self.merges(ctx))
         add_existing(inputs, samples, self.read(samples, ctx.params, ctx))
         forms.add_masks(inputs, ctx.params, prompts)

@@ -65,6 +65,7 @@ def test_the_form_offers_what_fits(plugin, dataset):
     assert inputs["prompt_field"]["type"]["values"] == ["boxes", "points", "(everything)"]
     assert inputs["point_prompt_field"]["type"]["values"] == ["points"]
     assert inputs["label_field"]["default"] == "boxes_masks"
+    assert "6 prompts in 3 images: about 1 s to 3 s on a CPU" in inputs["size"]["view"]["label"]
     assert "problem" not in inputs
     assert "points_per_side" in form(plugin, "segment", dataset, prompt_field="(everything)")
     assert "in_place_notice" in form(plugin, "segment", dataset, label_field="boxes")
