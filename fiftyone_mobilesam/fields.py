@@ -67,9 +67,10 @@ class Target:
             dataset.add_sample_field(name, **kind)
 
     def stored(self, sample_id: str) -> dict | None:
-        """Return what the label field of a sample holds, whatever the view hides of it."""
-        found = host.documents(host.own_dataset(self.samples)).find_one({"_id": ObjectId(sample_id)})
-        return (found or {}).get(self.label_field)
+        """Return what the label field of a sample, or a frame of a video, holds, whatever the view hides of it."""
+        name, documents = self.label_field.removeprefix(FRAMES), host.documents
+        of = documents(host.own_dataset(self.samples), frames=self.is_video)
+        return (of.find_one({"_id": ObjectId(sample_id)}, {name: 1}) or {}).get(name)
 
     def sync(self, sample_ids: list[str]) -> None:
         """Copy the labels of a frames or patches view to its source once more, after the run.

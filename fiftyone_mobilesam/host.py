@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import fiftyone as fo
+import fiftyone.zoo.models
 from fiftyone.core.collections import SampleCollection
 from fiftyone.core.frame import Frame
 from fiftyone.core.sample import Sample
@@ -100,6 +101,11 @@ def reload_documents(dataset: fo.Dataset, ids: list[str], *, frames: bool = Fals
         Frame._reload_docs(dataset._frame_collection_name, frame_ids=ids)
     else:
         Sample._reload_docs(dataset._sample_collection_name, sample_ids=ids)
+
+
+def zoo_models() -> list[Any]:
+    """Return all models of the zoo; by name, one at a time, FiftyOne reads all manifests for each. Since 1.0."""
+    return list(fo.zoo.models._load_zoo_models_manifest()[0])
 
 
 def dataset_key(dataset: fo.Dataset) -> str:

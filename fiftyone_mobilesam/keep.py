@@ -19,9 +19,9 @@ from fiftyone_mobilesam.confidence import AS_MADE, is_own
 JOURNAL = ("fingerprint", "failed_prompts", "made_from", "prompt_boxes")
 LISTS = ("detections", "keypoints", "polylines")
 # What no mask depends on: what runs write into a label, and what people decide about it.
-MASK = ("mask", "mask_path")
+MASK, SCORE = ("mask", "mask_path"), "stability_score"
 SKELETON = ("points_outside", "implausible")  # of masks that a skeleton asked for
-WRITTEN_BY_RUNS = (*MASK, "prompt_id", "predicted_iou", "stability_score", "mask_quality", "pixels_moved")
+WRITTEN_BY_RUNS = (*MASK, "prompt_id", "predicted_iou", SCORE, "mask_quality", "pixels_moved")
 WRITTEN_BY_RUNS += ("outline_iou", "failure", *SKELETON, *JOURNAL)
 MEASURED = ("true_iou", "true_boundary_iou", AS_MADE, "changed")  # what is known of a mask from others
 NOT_OF_A_PROMPT = (*WRITTEN_BY_RUNS, *MEASURED, "review", "retried", "run", "prompt_box")
@@ -96,7 +96,8 @@ def what_stays(
         stored: the value of the label field, with a job's journal in it if a job wrote it.
         prompts: as they are now, and as the view shows them.
         same_settings: whether the job that wrote it would make the same masks of the same prompts.
-        hidden: ids of prompts that the view hides; None if labels of all prompts but `prompts` stay.
+        hidden: ids of prompts that the view hides; None if labels of all prompts but `prompts` stay, as `merge` has it.
+            What those of `prompts` were made from is not known then, so that what was accepted stays.
         in_place: the labels are the prompts.
         masks: the masks of the prompts count, see `Names`.
     """
@@ -107,7 +108,8 @@ def what_stays(
     labels = {
         label["prompt_id"]: label
         for label in listed(stored)
-        if label.get("prompt_id") in usable and _stays(label, usable[label["prompt_id"]], before, same_settings)
+        if label.get("prompt_id") in usable
+        and (_stays(label, usable[label["prompt_id"]], before, same_settings) or (hidden is None and _decided(label)))
     }
     was = {name: what for name, what in before.items() if hidden and name in hidden}
     was = was if same_settings else {name: outdated(what) for name, what in was.items()}
@@ -133,6 +135,23 @@ def _stays(label: dict, names: tuple[str, ...], before: dict[str, str], same_set
     if label.get("review") == "accepted":
         return (was or "").removeprefix(OUTDATED) in names
     return same_settings and was in names
+
+
+def _decided(label: dict) -> bool:
+    return label.get("review") == "accepted" and files_are_there(label)
+
+
+def is_own_work(label: dict, runs: Container[str]) -> bool:
+    """Return whether a label is a person's: none of the runs that fill its field wrote it, or somebody accepted it."""
+    run = label.get("run")
+    made = run in runs if run is not None else any(label.get(name) is not None for name in ("prompt_id", SCORE))
+    return not made or label.get("review") == "accepted"
+
+
+def looks_of(label: dict) -> str:
+    """Return what names how a label looks and what was decided about it, to tell whether a person changed it since."""
+    shape = [label.get(name) for name in (*MASK, "bounding_box", "label")]
+    return digest([*shape, label.get("review") == "accepted"])
 
 
 def prompt_names(prompts: Prompts, *, masks: bool = False) -> dict[str, tuple[str, ...]]:
@@ -173,6 +192,11 @@ def files_are_there(labels: dict) -> bool:
 def listed(value: dict | None) -> list[dict]:
     """Return the labels of a list of labels; none of anything else."""
     return next((value[name] for name in LISTS if (value or {}).get(name)), [])
+
+
+def singles(value: dict | None) -> list[dict]:
+    """Return the labels of a field's value: of a list, or the one that it is."""
+    return [value] if value and "_id" in value else listed(value)
 
 
 def _single_prompts(prompts: Prompts) -> list[dict]:

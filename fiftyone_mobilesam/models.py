@@ -55,18 +55,18 @@ def shared_model(
     precision: str = "fp32",
     *,
     weights: str = "mobile_sam.pt",
-    run: str | None = None,
-    stop: threading.Event | None = None,
+    **of_run: Any,
 ) -> MobileSAMModel:
     """Return a model for one run on the network that all runs of this process share, batch by batch in turn.
 
-    The network is loaded at the first call, then kept until `release_models`.
+    The network is loaded at the first call, then kept until `release_models`. `of_run` is of the run: `run`, `stop` and
+    `before_write`, as in `MobileSAMModel`.
     """
     with _loading:
         key = sha256_of(resolve(weights)), device, precision
         if key not in _predictors:
             _predictors[key], _ = load_predictor(weights, device, precision)
-        return MobileSAMModel(_predictors[key], run=run, stop=stop, turn=_turn)
+        return MobileSAMModel(_predictors[key], turn=_turn, **of_run)
 
 
 def release_models() -> int:

@@ -1,16 +1,19 @@
 """What each run did, of the App or a job, recorded with the dataset as a FiftyOne run."""
 
+import os
 import re
-from datetime import datetime, timezone
+import socket
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import fiftyone as fo
+import psutil
 from bson import ObjectId
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.database import DATABASE_WAIT, patiently
-from fiftyone_mobilesam.engine.report import STOPPED, UNDONE, Report
+from fiftyone_mobilesam.engine.report import INTERRUPTED, RUNNING, STOPPED, UNDONE, Report, count
 from fiftyone_mobilesam.fields import FRAMES
 from fiftyone_mobilesam.options import PROMPT_FIELDS
 from mobilesam import FieldError, __version__
@@ -18,6 +21,7 @@ from mobilesam.errors import JobError
 
 METHOD, JOB_METHOD = "mobilesam", "mobilesam_job"  # the latter of jobs that versions before 0.2 recorded
 PREFIX = "mobilesam_"
+SILENCE = timedelta(minutes=10)  # after which a run of another machine is taken for dead
 SECONDS_AT_AN_END = 10.0  # to wait for a database whose absence may be why the run ended
 
 
@@ -53,6 +57,7 @@ class RunRecord:
             "is_job": is_job,
             "made_from": made_from,
             "started": _now(),
+            "process": {"host": socket.gethostname(), **_process(os.getpid())},
             "versions": {"mobilesam": __version__, "fiftyone": fo.__version__},
             "paths_before": sorted(paths_in(self.dataset, label_field)),
         }
@@ -132,6 +137,11 @@ def list_runs(dataset: fo.Dataset) -> list[str]:
     return [info.key for info in sorted(kept, key=lambda info: info.timestamp, reverse=True)]
 
 
+def runs_into(dataset: fo.Dataset, label_field: str) -> set[str]:
+    """Return the keys of the runs that fill a field and are there to be undone."""
+    return {key for key in list_runs(dataset) if label_field_of(dataset.get_run_info(key).config) == label_field}
+
+
 def settings_of(dataset: fo.Dataset, label_field: str) -> dict[str, Any]:
     """Return what the latest run that filled a field was called with, less what has no value; {} if none is known."""
     configs = (dataset.get_run_info(key).config for key in list_runs(dataset))
@@ -142,6 +152,45 @@ def settings_of(dataset: fo.Dataset, label_field: str) -> dict[str, Any]:
 def state_of(config: Any) -> str:
     """Return the state of a run."""
     return getattr(config, "state", None) or getattr(config, "counts", {}).get("state", UNDONE)
+
+
+def is_going_on(config: Any) -> bool:
+    """Whether a run has not ended and its process is there; of one on another machine, whether it was heard of lately.
+
+    A run that was killed stays "running" for ever.
+    """
+    if state_of(config) != RUNNING:
+        return False
+    process = getattr(config, "process", None) or {}
+    if process.get("host") == socket.gethostname():
+        return _process(process["pid"]) == {"pid": process["pid"], "born": process["born"]}
+    heard = getattr(config, "updated", None)
+    return heard is not None and datetime.now(timezone.utc) - datetime.fromisoformat(heard) < SILENCE
+
+
+def _process(pid: int) -> dict[str, Any]:
+    """Return what tells a process from others that had its number."""
+    try:
+        return {"pid": pid, "born": psutil.Process(pid).create_time()}
+    except psutil.Error:
+        return {"pid": pid, "born": None}
+
+
+def describe(key: str, config: Any) -> str:
+    """Return what a person knows a run by: its field, when it began, how many masks it made, how it ended."""
+    began = getattr(config, "started", None) or getattr(config, "updated", None)
+    when = [] if began is None else [said(datetime.fromisoformat(began))]
+    counts, state = getattr(config, "counts", None) or {}, state_of(config)
+    masks = [count(counts["masks"], "mask")] if counts.get("masks") else []
+    ending = {RUNNING: "going on" if is_going_on(config) else "ended by a kill", INTERRUPTED: "stopped by hand"}
+    job = [f"job {key.removeprefix(PREFIX)}"] if is_job(config) else []
+    return ", ".join([label_field_of(config), *job, *when, *masks, ending.get(state, state)])
+
+
+def said(when: datetime) -> str:
+    """Return a time as people write it, of where this runs: 27 Nov 2026, 13:42."""
+    local = when.astimezone()
+    return f"{local.day} {local:%b %Y, %H:%M}"
 
 
 def label_field_of(config: Any) -> str:

@@ -5,10 +5,13 @@ prompts, or have the ids that it gives to what it finds. So "what did this run w
 dataset is.
 """
 
+from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import fiftyone as fo
+from bson import ObjectId
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 
@@ -16,9 +19,10 @@ from fiftyone_mobilesam import host
 from fiftyone_mobilesam.confidence import NUMBERS, is_own
 from fiftyone_mobilesam.engine.report import UNDONE
 from fiftyone_mobilesam.fields import FRAMES, Target, labels_path
-from fiftyone_mobilesam.keep import JOURNAL, MEASURED, SKELETON, stable_id
+from fiftyone_mobilesam.keep import JOURNAL, MEASURED, SKELETON, singles, stable_id
 from fiftyone_mobilesam.options import PROMPT_FIELDS
-from fiftyone_mobilesam.runs import call_of, is_job, label_field_of, list_runs, paths_in
+from fiftyone_mobilesam.replaced import Found, Replaced
+from fiftyone_mobilesam.runs import call_of, describe, is_going_on, is_job, label_field_of, list_runs, paths_in
 from mobilesam import FieldError
 
 # What a run in place adds to a label that was there before.
@@ -44,18 +48,20 @@ def labels_of_run(samples: SampleCollection, key: str) -> SampleCollection:
 def undo_run(dataset: fo.Dataset, key: str | None = None) -> dict[str, Any]:
     """Remove exactly what a run wrote: its labels; or, of a run in place, its masks and attributes.
 
-    Boxes that a run in place moved go back. What a run replaced cannot come back: labels that the field held before,
-    and masks that labels had. Mask files on disk stay.
+    Boxes that a run in place moved go back. What a run of the App replaced comes back as it was, ids included; where a
+    person has changed since what the run put there, that stays instead. What a job replaced cannot come back. Mask
+    files on disk stay.
 
     Args:
         dataset: the dataset.
         key: of the run. Default: the last one.
 
     Returns:
-        `{"run": key, "label_field": name, "labels": number of labels removed, or emptied in place}`.
+        `{"run": key, "label_field": name, "labels": n, "restored": n, "changed_since": n}`: the numbers of labels
+        removed, or emptied in place; of labels that it had replaced and that are back; of its labels that stay.
 
     Raises:
-        FieldError: there is no such run, or no run at all.
+        FieldError: there is no such run, or no run at all; it is going on; a later run replaced labels of it.
     """
     keys = list_runs(dataset)
     chosen = next(iter(keys), None) if key is None else key
@@ -64,26 +70,72 @@ def undo_run(dataset: fo.Dataset, key: str | None = None) -> dict[str, Any]:
             f"run must be one of {', '.join(keys) or 'the runs of this dataset, which has none'}, got {key!r}. "
             "Runs are recorded by the buttons of the App and by fom.label."
         )
-    config = dataset.get_run_info(chosen).config
-    field, count = label_field_of(config), 0
+    if (why := why_not(dataset, chosen)) is not None:
+        raise FieldError(why)
+    config, kept = dataset.get_run_info(chosen).config, Replaced(dataset, chosen)
+    field, counts = label_field_of(config), Counter(labels=0, restored=0, changed_since=0)
     if dataset.get_field(field) is not None:
-        count = _empty(dataset, chosen, config) if call_of(config).get("in_place") else _delete(dataset, chosen, field)
+        in_place, changed = call_of(config).get("in_place"), set()
+        for found in kept.found():
+            changed |= _put_back(dataset, field, found, chosen, counts, in_place=bool(in_place))
+        if in_place:
+            counts["labels"] += _empty(dataset, chosen, config, but=changed)
+        else:
+            counts["labels"] += _delete(dataset, chosen, field, but=changed)
         if is_job(config):
             _forget_journal(dataset, field)
         _delete_new_fields(dataset, field, config)
     config.state = UNDONE
     dataset.update_run_config(chosen, config)
-    return {"run": chosen, "label_field": field, "labels": count}
+    kept.forget()
+    return {"run": chosen, "label_field": field, **counts}
 
 
-def _delete(dataset: fo.Dataset, key: str, field: str) -> int:
+def why_not(dataset: fo.Dataset, key: str) -> str | None:
+    """Return why a run cannot be undone now, or None."""
+    configs = {key: dataset.get_run_info(key).config for key in list_runs(dataset)}
+    config = configs[key]
+    if is_going_on(config):
+        return f"This run is going on: {describe(key, config)}. Stop it first; what is done is kept until you undo it."
+    field = label_field_of(config)
+    others = [other for other, that in configs.items() if label_field_of(that) == field]
+    written = {"run": {"$exists": False}, "prompt_id": {"$exists": True}} if is_job(config) else {"run": key}
+    later = Replaced(dataset, key).replaced_by(others, written=written)
+    if later is None:
+        return None
+    return f"A later run replaced labels of this one. Undo that first: {describe(later, configs[later])}."
+
+
+def _put_back(dataset: fo.Dataset, field: str, found: Found, key: str, counts: Counter, *, in_place: bool) -> set[str]:
+    """Undo a run in a sample or frame whose field was there before. Return the ids of the run's labels that stay."""
+    frames, name = field.startswith(FRAMES), field.removeprefix(FRAMES)
+    documents, this = host.documents(dataset, frames=frames), {"_id": ObjectId(found.unit_id)}
+    value = (documents.find_one(this, {name: 1}) or {}).get(name)
+    now = singles(value)
+    after = found.put_back(now, key, in_place=in_place)
+    there, ours = {label["_id"]: label for label in after}, [label for label in now if label.get("run") == key]
+    back = [label for _, label in found.replaced if there.get(label["_id"]) == label]
+    if (new := found.value(value, after)) != value:
+        changes = {name: new, "last_modified_at": datetime.now(timezone.utc)}
+        documents.update_one(this, {"$set": changes})
+        host.reload_documents(dataset, [found.unit_id], frames=frames)
+    stay = [label for label in ours if there.get(label["_id"]) is label and not found.untouched(label, key)]
+    counts.update(
+        restored=len(back), changed_since=len(stay), labels=len(ours) - len(stay) if not in_place else len(back)
+    )
+    return {str(label["_id"]) for label in stay}
+
+
+def _delete(dataset: fo.Dataset, key: str, field: str, *, but: set[str]) -> int:
     view = labels_of_run(dataset, key)
+    if but:
+        view = view.filter_labels(field, ~F("_id").is_in([ObjectId(label_id) for label_id in but]))
     count = view.count(labels_path(dataset, field))
     dataset.delete_labels(view=view, fields=field)
     return count
 
 
-def _empty(dataset: fo.Dataset, key: str, config: Any) -> int:
+def _empty(dataset: fo.Dataset, key: str, config: Any, *, but: set[str]) -> int:
     field = label_field_of(config)
     path = labels_path(dataset, field)
     Target(dataset, field).declare()  # which a run that was killed could not do
@@ -93,6 +145,7 @@ def _empty(dataset: fo.Dataset, key: str, config: Any) -> int:
         boxes = {label_id: known.get(label_id) for label_id, _ in _pairs(*view.values([f"{path}.id"] * 2))}
     else:
         boxes = dict(_pairs(*view.values([f"{path}.id", f"{path}.prompt_box"])))
+    boxes = {label_id: box for label_id, box in boxes.items() if label_id not in but}
     if boxes:
         dataset.set_label_values(f"{path}.confidence", dict.fromkeys(_own_confidences(view, path)))
         dataset.set_label_values(f"{path}.bounding_box", {i: box for i, box in boxes.items() if box is not None})

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -38,6 +38,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         run: written into the attribute `run` of each label, so that the run can be found, shown and undone.
         stop: ends the run after the batch in which it is set.
         turn: held while a batch is worked on, if runs share the network.
+        before_write: called with a sample and the label that will be written into it.
 
     Attributes:
         last_run: the `Report` of the run that is going on or has ended.
@@ -51,6 +52,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         run: str | None = None,
         stop: threading.Event | None = None,
         turn: AbstractContextManager | None = None,
+        before_write: Callable[[Any, fo.Label], None] | None = None,
     ):
         super().__init__()
         self.predictor = predictor
@@ -58,6 +60,7 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         self.last_run, self._written = Report(), []
         self.run, self.stop, self.turn = run, stop or threading.Event(), turn or nullcontext()
         self._options, self._says_on_error = self.config, False
+        self.before_write = before_write
         self._target: Target | None = None
 
     # ---- what FiftyOne asks of a model -----------------------------------------------------------------------------
@@ -201,7 +204,9 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
                 made = labels_of(prompts, labeller.answers(image.pixels, asked, embedding), self._options, **of_image)
             else:
                 made = found_detections(labeller.everything(image.pixels), **of_image)
-            label = self._joined(image, sample, prompts, made)
+            label, made = self._joined(image, sample, prompts, made)
+            if self.before_write is not None:
+                self.before_write(sample, label)
         except Exception as error:
             self._book(failed(item, reason_of(error)), error)
             return None
@@ -211,18 +216,23 @@ class MobileSAMModel(fom.SupportsGetItem, fom.SamplesMixin, fom.TorchModelMixin,
         self._book(Outcome(item.key, label, failures=failures, empty=not made, **counts))
         return label
 
-    def _joined(self, image: LoadedImage, sample: Any, prompts: list[LabelPrompt], made: list) -> fo.Label:
-        """Return what was made as the label of a sample, with what stays of the labels that it has."""
+    def _joined(
+        self, image: LoadedImage, sample: Any, prompts: list[LabelPrompt], made: list[fo.Detection]
+    ) -> tuple[fo.Label, list[fo.Detection]]:
+        """Return the label of a sample, with what stays of the labels that it has, and what is new in it."""
         options = self._options
         if options.in_place and options.prompt_paths:
-            return self._values(image, sample)["prompt_field"]
+            return self._values(image, sample)["prompt_field"], made
         if not options.merge:
-            return fo.Detections(detections=made)
+            return fo.Detections(detections=made), made
         ids = [{"_id": prompt.label.id} for prompt in prompts]
         stored = self._target.stored(sample.id)
         stays = what_stays(stored, {"": {"detections": ids}}, same_settings=False, hidden=None)
+        kept = {prompt_id: fo.Detection.from_dict(label) for prompt_id, label in stays.labels.items()}
         before, after = ([fo.Detection.from_dict(label) for label in some] for some in (stays.before, stays.after))
-        return fo.Detections(detections=[*before, *made, *after])
+        middle = [kept.get(prompt.label.id, new) for prompt, new in zip(prompts, made, strict=True)]
+        new = [label for prompt, label in zip(prompts, made, strict=True) if prompt.label.id not in kept]
+        return fo.Detections(detections=[*before, *middle, *after]), new
 
     def _values(self, image: LoadedImage, sample: Any) -> dict[str, fo.Label | None]:
         """Return what the prompt fields hold: in a run the sample's own labels, else what its image brings along."""

@@ -127,9 +127,7 @@ def main() -> None:
             rows += judge(models, one, rng, all_masks=index < 4)
         print(f"part {number}", json.dumps(figures_of(rows), indent=1), flush=True)
     if not args.limit:
-        (ROOT / "benchmarks" / "results" / "coco_decoder.json").write_text(
-            json.dumps(figures_of(rows), indent=1) + "\n"
-        )
+        RESULTS.write_text(json.dumps(figures_of(rows), indent=1) + "\n", encoding="utf-8")
         print(json.dumps(write_line(rows)))
 
 

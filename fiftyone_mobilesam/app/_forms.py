@@ -10,6 +10,8 @@ from fiftyone.core.collections import SampleCollection
 from fiftyone.core.media import VIDEO
 from fiftyone.operators import types
 
+from fiftyone_mobilesam.app.existing import settle
+from fiftyone_mobilesam.engine.report import count, duration
 from fiftyone_mobilesam.fields import BOX_FIELD_LABELS, FRAMES, POINT_FIELD_LABELS, Target, label_fields, labels_path
 from fiftyone_mobilesam.options import Options
 from mobilesam.errors import CheckpointError
@@ -39,10 +41,7 @@ WEIGHTS = {
     "mobile_sam_coco.pt": "Fitted to boxes on photographs",
 }
 TRAINED = "mobile_sam_trained_{}.safetensors"  # new weights, in the user's folder
-EXISTING = {
-    "merge": "Keep labels of other prompts, replace those of the same prompts",
-    "replace": "Replace all labels of the samples that are segmented",
-}
+IMAGES_A_SECOND = (3, 1)  # on 2 cores, with about 10 boxes each: benchmarks/results, on a quick and on a slow CPU
 NOTHING_TO_DO = "There is nothing to do: no image is selected, or the view is empty."
 
 
@@ -69,12 +68,13 @@ def read(
 ) -> dict[str, Any]:
     """Return what a form was filled with as keywords of `segment`. What is absent has the form's default.
 
-    `preferred` is the field of prompts that is chosen beforehand, if it fits. With `merge` labels of other prompts in a
-    field that exists are kept, unless the form says otherwise.
+    `preferred` is the field of prompts that is chosen beforehand, if it fits. With `merge` masks go into the field of
+    earlier ones by default, else into a new one.
     """
     prompts = params.get("prompt_field") or default_prompts(samples, preferred)
     label_field = (params.get("label_field") or default_label_field(samples, prompts, merge=merge)).strip()
-    keywords: dict[str, Any] = {"label_field": label_field}
+    keywords: dict[str, Any] = {"label_field": label_field, "existing": params.get("existing")}
+    keywords["replace_own_work"] = bool(params.get("replace_own_work"))
     if prompts == EVERYTHING:
         keywords["everything"] = {"points_per_side": params.get("points_per_side") or MEDIUM}
         params = {name: value for name, value in params.items() if name not in ("quality", "exclusive", "refine")}
@@ -83,8 +83,6 @@ def read(
         keywords |= {"box_prompt_field": prompts, "point_prompt_field": points} if points else {"prompt_field": prompts}
         if label_field.removeprefix(FRAMES) == prompts.removeprefix(FRAMES):
             keywords["in_place"] = True
-        elif samples.has_field(label_field) and samples.media_type != VIDEO:
-            keywords["merge"] = params.get("existing", "merge" if merge else "replace") == "merge"
     return keywords | read_masks(params)
 
 
@@ -111,11 +109,16 @@ def default_prompts(samples: SampleCollection, preferred: str | None = None) -> 
 
 
 def default_label_field(samples: SampleCollection, prompts: str, *, merge: bool = False) -> str:
-    """Return the label field that the form proposes: a new one, unless labels are merged."""
-    name = new = "everything" if prompts == EVERYTHING else f"{prompts}_masks"
+    """Return the label field that the form proposes: a new one, unless masks are added to earlier ones."""
+    name = "everything" if prompts == EVERYTHING else f"{prompts}_masks"
     if merge and name in label_fields(samples, (fo.Detections,)):
         return name
-    number = 2
+    return new_field(samples, name)
+
+
+def new_field(samples: SampleCollection, name: str) -> str:
+    """Return a name for a new field: this one, or with a number behind it."""
+    new, number = name, 2
     while samples.has_field(new):
         new, number = f"{name}_{number}", number + 1
     return new
@@ -148,6 +151,20 @@ def add_prompts(inputs: types.Object, samples: SampleCollection, params: dict, *
     return chosen
 
 
+def add_size(inputs: types.Object, samples: SampleCollection, prompts: str) -> None:
+    """Say how much there is to do, and about how long it takes."""
+    if prompts == EVERYTHING or not (images := _with_labels(samples, prompts).count()):
+        return
+    labels = count(samples.count(labels_path(samples, prompts)), "prompt")
+    if samples.media_type == VIDEO:
+        text = f"{labels} in {count(images, 'video')}."
+    else:
+        low, high = (duration(images / speed) for speed in IMAGES_A_SECOND)
+        time = low if low == high else f"{low} to {high}"
+        text = f"{labels} in {count(images, 'image')}: about {time} on a CPU."
+    inputs.view("size", types.Notice(label=f"{text} You can stop at any time and keep what is done."))
+
+
 def add_output(inputs: types.Object, samples: SampleCollection, params: dict, prompts: str, *, merge: bool) -> None:
     """Ask where the masks go."""
     fields = [] if prompts == EVERYTHING else label_fields(samples, (fo.Detections,))
@@ -165,13 +182,9 @@ def add_output(inputs: types.Object, samples: SampleCollection, params: dict, pr
         label="Put the masks into",
         description="Type a new name, or choose a field",
     )
-    label_field = (params.get("label_field") or default).strip()
-    if label_field.removeprefix(FRAMES) == prompts.removeprefix(FRAMES):
-        text = f"The labels of {prompts!r} themselves get masks. Masks that they have are replaced."
+    if (params.get("label_field") or default).strip().removeprefix(FRAMES) == prompts.removeprefix(FRAMES):
+        text = f"The labels of {prompts!r} themselves get masks, and boxes on whole pixels. Undo puts the boxes back."
         inputs.view("in_place_notice", types.Notice(label=text))
-    elif label_field in existing and samples.media_type != VIDEO:
-        default, label = "merge" if merge else "replace", f"{label_field!r} exists already"
-        choose(inputs, "existing", EXISTING, view=types.RadioGroup(), default=default, label=label)
 
 
 def add_masks(inputs: types.Object, params: dict, prompts: str) -> None:
@@ -229,20 +242,28 @@ def ask_for_weights(inputs: types.Object, params: dict, *, label: str) -> None:
 def problem(samples: SampleCollection, keywords: dict[str, Any]) -> str | None:
     """Return what is wrong with a filled form, or None. Reads the schema and one sample at most."""
     label_field = keywords["label_field"]
+    how = {name: keywords.get(name) for name in ("existing", "replace_own_work")}
     try:
-        options = Options.parse(**{k: v for k, v in keywords.items() if k in Options.__dataclass_fields__})
+        options = options_of(keywords)
         Target(samples, label_field).check(options)
+        asked, (samples, _) = samples, settle(samples, label_field, options, **how)
     except (TypeError, ValueError) as error:
         return str(error)
     name = label_field.removeprefix(FRAMES)
     if not name.isidentifier():
         return f"The name of the field must be letters, digits and underscores, got {name!r}."
-    if not samples.limit(1).count():
+    if not asked.limit(1).count():
         return NOTHING_TO_DO
     for path in options.prompt_paths.values():
         if not _with_labels(samples, path).limit(1).count():
-            return f"There is nothing to do: {path!r} has no labels in these images."
+            which = "without a mask " if samples is not asked else ""
+            return f"There is nothing to do: {path!r} has no labels {which}in these images."
     return None
+
+
+def options_of(keywords: dict[str, Any]) -> Options:
+    """Return the options among keywords of `segment`."""
+    return Options.parse(**{k: v for k, v in keywords.items() if k in Options.__dataclass_fields__})
 
 
 def add_problem(inputs: types.Object, text: str | None) -> None:

@@ -22,6 +22,8 @@ from fiftyone_mobilesam.app.recorded_run import Progress
 from fiftyone_mobilesam.engine.report import RunStopped
 from mobilesam.errors import reason_of
 
+# FiftyOne puts "Done" below whatever is shown, and shows a window again with each message.
+GOES_ON = "'Done' hides this window until the next news. It does not stop the run; the result will be shown here."
 _stops: dict[str, threading.Event] = {}  # of the runs of this process, by the token in their stop button
 _bars, _running, _bars_before = threading.Lock(), 0, True
 
@@ -137,9 +139,14 @@ def _latest(news: queue.SimpleQueue) -> Any:
 
 
 def _show_progress(ctx: Any, token: str, text: str, done: float) -> Any:
+    """Show how far a run is; as text alone before the first image, as the App draws a bar of 0 as a full one."""
     outputs = types.Object()
-    outputs.float("progress", view=types.ProgressView(label=text))
+    if done:
+        outputs.float("progress", view=types.ProgressView(label=text))
+    else:
+        outputs.md(text, name="text")
     outputs.btn("stop", label="Stop and keep what is done", on_click=uri("stop_run"), params={"token": token})
+    outputs.md(GOES_ON, name="goes_on")
     schema = types.Property(outputs, view=types.View(label="MobileSAM is running"))
     return ctx.ops.show_output(schema.to_json(), {"progress": done})
 

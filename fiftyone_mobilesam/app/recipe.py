@@ -5,31 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.zoo as foz
 from fiftyone import ViewField as F
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_mobilesam.app.detectors import find_detector, load
 from fiftyone_mobilesam.app.recorded_run import Progress, follow, segment
 from fiftyone_mobilesam.engine.report import FINISHED
 from fiftyone_mobilesam.fields import label_fields
 from mobilesam import FieldError
-
-
-def list_detectors() -> list[str]:
-    """Return the detectors of FiftyOne's zoo that run on torch, the quick ones for a CPU first."""
-    names = [name for name in foz.list_zoo_models(tags=["detection", "torch"]) if "segment" not in name]
-    return sorted(names, key=lambda name: (not name.startswith(("yolo11n", "yolov8n", "yolo11s")), name))
-
-
-def zoo_name(detector: str) -> str:
-    """Return the zoo's name of a detector; Ultralytics' file names such as `yolo11n.pt` are understood."""
-    for name in (detector, f"{detector.removesuffix('.pt')}-coco-torch", f"{detector.removesuffix('.pt')}-torch"):
-        if name in foz.list_zoo_models(tags="detection"):
-            return name
-    raise FieldError(
-        f"detector must be a detector of FiftyOne's zoo or Ultralytics' name of one, got {detector!r}. "
-        "See fiftyone.zoo.list_zoo_models(tags='detection'), or apply your detector first and name its field."
-    )
 
 
 def detect_then_segment(
@@ -48,8 +31,9 @@ def detect_then_segment(
     """Apply a detector, make masks of its boxes, and compare them with ground truth if there is any.
 
     Args:
-        detector: name in FiftyOne's zoo, or Ultralytics' name such as "yolo11n.pt".
-        label_field, boxes_field: where the masks and the boxes go; both must be new.
+        detector: name in FiftyOne's zoo, Ultralytics' name such as "yolo11n.pt", a file of such weights, or a field
+            that has boxes.
+        label_field, boxes_field: where the masks and the boxes go; both must be new. A field that has boxes is its own.
         classes: what to look for, for detectors that are told in words, such as "grounding-dino-tiny-torch".
         confidence_thresh: boxes below it are dropped.
         gt_field: detections to compare with: by masks if they have masks, else by boxes.
@@ -59,25 +43,31 @@ def detect_then_segment(
         The summary of `segment`, with `detector`, `boxes_field`, `boxes` and, if there is ground truth, `evaluation`:
         its `eval_key`, `mAP` and whether `masks` were compared.
     """
-    name = zoo_name(detector)
-    check_fields(samples, boxes_field, label_field, gt_field)
-    model = foz.load_zoo_model(name, **({"classes": list(classes)} if classes else {}))
-    report = follow(on_progress, stop, step="Detecting: ")
-    samples.apply_model(model, label_field=boxes_field, confidence_thresh=confidence_thresh, progress=report)
+    chosen = find_detector(samples, detector)
+    is_there = chosen.kind == "field"
+    check_fields(samples, None if is_there else boxes_field, label_field, gt_field)
+    if is_there:
+        boxes_field = detector
+        known = ~F("confidence").exists() | (F("confidence") >= (confidence_thresh or 0))
+        samples = samples.filter_labels(boxes_field, known, only_matches=False)
+    else:
+        model = load(chosen, classes)
+        report = follow(on_progress, stop, step="Detecting: ")
+        samples.apply_model(model, label_field=boxes_field, confidence_thresh=confidence_thresh, progress=report)
     if not samples.has_field(boxes_field) or not (boxes := samples.count(f"{boxes_field}.detections")):
-        raise FieldError(f"{name} found nothing in these images. Lower the confidence, or choose another detector.")
+        raise FieldError(f"{detector} found nothing in these images. Lower the confidence, or choose another detector.")
     run = {"prompt_field": boxes_field, "on_progress": on_progress, "stop": stop, "step": "Segmenting: "}
     summary = segment(samples, label_field, **run, **keywords)
-    summary |= {"detector": name, "boxes_field": boxes_field, "boxes": boxes}
+    summary |= {"detector": chosen.name, "boxes_field": boxes_field, "boxes": boxes}
     if gt_field is not None and summary["state"] == FINISHED:
         summary["evaluation"] = evaluate(samples, label_field, gt_field)
     return summary
 
 
-def check_fields(samples: SampleCollection, boxes_field: str, label_field: str, gt_field: str | None) -> None:
-    """Check the fields of the recipe."""
+def check_fields(samples: SampleCollection, boxes_field: str | None, label_field: str, gt_field: str | None) -> None:
+    """Check the fields of the recipe; `boxes_field` is None if boxes are there."""
     for argument, value in (("boxes_field", boxes_field), ("label_field", label_field)):
-        if not value.isidentifier() or samples.has_field(value):
+        if value is not None and (not value.isidentifier() or samples.has_field(value)):
             raise FieldError(
                 f"{argument} must be a new field of letters, digits and underscores, got {value!r}. Use another name."
             )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_mobilesam.app.existing import keeper, settle
 from fiftyone_mobilesam.engine.report import Report, RunStopped
 from fiftyone_mobilesam.fields import Target, labels_path
 from fiftyone_mobilesam.options import Options
@@ -14,6 +15,7 @@ from fiftyone_mobilesam.runs import RunRecord, describe_field, run_key
 from fiftyone_mobilesam.undo import labels_of_run
 
 SHOWN_FAILURES = 20
+SECONDS_A_BEAT = 60.0  # between two notes that a run is going on
 
 
 class Progress(NamedTuple):
@@ -31,6 +33,8 @@ def segment(
     precision: str = "fp32",
     weights: str = "mobile_sam.pt",
     batch_size: int = 1,
+    existing: str | None = None,
+    replace_own_work: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
     step: str = "",
@@ -40,6 +44,8 @@ def segment(
 
     Args:
         device, precision, weights, batch_size: as in `fiftyone_mobilesam.load_model` and `apply_model`.
+        existing, replace_own_work: what becomes of labels that the field has, see `existing.settle`. They are kept
+            unless this says otherwise, and undo brings back what is replaced.
         on_progress: called now and then.
         stop: ends the run early when it is set. What is done is kept.
         step: what is done, if there are several steps.
@@ -52,16 +58,23 @@ def segment(
     """
     chosen = Options.parse(**options)
     Target(samples, label_field).check(chosen)
+    samples, chosen = settle(samples, label_field, chosen, existing=existing, replace_own_work=replace_own_work)
     from fiftyone_mobilesam.engine.identity import identity, name_of_weights, resolved_precision  # torch comes with it
     from fiftyone_mobilesam.models import shared_model
 
     key = run_key(label_field)
     # Before the record: weights may not load.
-    model = shared_model(device, precision, weights=weights, run=key, stop=stop)
+    keep = keeper(samples, label_field, key, in_place=chosen.in_place)
+    model = shared_model(device, precision, weights=weights, run=key, stop=stop, before_write=keep)
     call = {"device": device, "precision": precision, "weights": weights, "batch_size": batch_size, **chosen.changed()}
     resolved = resolved_precision(precision, [device])
     made_from = identity(name_of_weights(weights), resolved, chosen, cached=False)
     record = RunRecord(samples, key, Report(into=label_field, call=call), call, made_from=made_from)
+
+    def beat() -> None:
+        record.report = model.last_run
+        record.save()
+
     try:
         samples.apply_model(
             model,
@@ -69,7 +82,7 @@ def segment(
             batch_size=batch_size,
             num_workers=0,
             skip_failures=False,  # the model raises for no sample: what is raised is a write that failed
-            progress=follow(on_progress, stop, model, step=step),
+            progress=follow(on_progress, stop, model, step=step, beat=beat),
             **{"on_error": "skip", **chosen.changed()},
         )
     except BaseException as error:
@@ -77,22 +90,30 @@ def segment(
         if not isinstance(error, RunStopped):
             raise
     finally:
-        record.report = model.last_run
-        record.save()
+        beat()
         describe_field(record.dataset, key)
     return _summary(record)
 
 
 def follow(
-    on_progress: Callable[[Progress], None] | None, stop: threading.Event | None, model: Any = None, *, step: str = ""
+    on_progress: Callable[[Progress], None] | None,
+    stop: threading.Event | None,
+    model: Any = None,
+    *,
+    step: str = "",
+    beat: Callable[[], None] | None = None,
 ) -> Callable[[Any], None]:
     """Return the callback for `apply_model(progress=...)` that reports, and ends the run if it is to stop.
 
-    Of a `model` of ours the report says what has become of masks.
+    Of a `model` of ours the report says what has become of masks. `beat` is called once a minute.
     """
-    start = time.monotonic()
+    start = last = time.monotonic()
 
     def report(bar: Any) -> None:
+        nonlocal last
+        if beat is not None and time.monotonic() - last > SECONDS_A_BEAT:
+            beat()
+            last = time.monotonic()
         if stop is not None and stop.is_set():
             raise RunStopped
         if on_progress is not None:

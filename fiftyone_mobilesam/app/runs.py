@@ -9,8 +9,10 @@ from fiftyone.operators import types
 from fiftyone_mobilesam.app import _progress as progress
 from fiftyone_mobilesam.app._forms import choose
 from fiftyone_mobilesam.engine.report import count
-from fiftyone_mobilesam.runs import PREFIX, call_of, failures_of_run, is_job, label_field_of, list_runs, state_of
-from fiftyone_mobilesam.undo import labels_of_run, undo_run
+from fiftyone_mobilesam.fields import labels_path
+from fiftyone_mobilesam.replaced import Replaced
+from fiftyone_mobilesam.runs import call_of, describe, failures_of_run, label_field_of, list_runs
+from fiftyone_mobilesam.undo import labels_of_run, undo_run, why_not
 
 BUTTON = {"unlisted": True, "risk_level": types.RiskLevel.LOW}  # of a run's progress or result, and nowhere else
 
@@ -94,10 +96,14 @@ class UndoRun(foo.Operator):
         configs = {key: ctx.dataset.get_run_info(key).config for key in list_runs(ctx.dataset)}
         if configs:
             latest = next(iter(configs))
-            labels = {key: _describe(key, config) for key, config in configs.items()}
+            labels = {key: describe(key, config) for key, config in configs.items()}
             choose(inputs, "run", labels, default=latest, label="Run")
-            chosen = configs.get(ctx.params.get("run"), configs[latest])
-            inputs.view("what", types.Warning(label=_what_goes(chosen)))
+            chosen = ctx.params.get("run") if ctx.params.get("run") in configs else latest
+            if (why := why_not(ctx.dataset, chosen)) is None:
+                inputs.view("what", types.Warning(label=_what_goes(ctx.dataset, chosen)))
+            else:
+                notice = inputs.view("not_now", types.Notice(label=why))
+                notice.invalid, notice.error_message = True, why
         else:
             nothing = inputs.view("nothing", types.Notice(label="No MobileSAM run is recorded with this dataset."))
             nothing.invalid, nothing.error_message = True, "There is nothing to undo."
@@ -116,6 +122,8 @@ class UndoRun(foo.Operator):
         outputs = types.Object()
         outputs.str("label_field", label="Field")
         outputs.int("labels", label="Labels removed, or emptied in place")
+        outputs.int("restored", label="Labels that are back")
+        outputs.int("changed_since", label="Labels that stay, as somebody changed them since")
         return types.Property(outputs, view=types.View(label="Undone"))
 
     def __call__(self, dataset: fo.Dataset, run: str | None = None) -> dict[str, Any]:
@@ -123,21 +131,21 @@ class UndoRun(foo.Operator):
         return undo_run(dataset, run)
 
 
-def _describe(key: str, config: Any) -> str:
-    """Say which run this is."""
-    when = getattr(config, "started", None) or getattr(config, "updated", "")
-    job = f"job {key.removeprefix(PREFIX)}, " if is_job(config) else ""
-    return f"{job}{label_field_of(config)}, {when}, {state_of(config)}"
-
-
-def _what_goes(config: Any) -> str:
-    field = label_field_of(config)
+def _what_goes(dataset: fo.Dataset, run: str) -> str:
+    config = dataset.get_run_info(run).config
+    field, kept = label_field_of(config), Replaced(dataset, run)
+    path = labels_path(dataset, field)
+    number = count(labels_of_run(dataset, run).count(path) if dataset.get_field(path) is not None else 0, "label")
     if call_of(config).get("in_place"):
-        return (
-            f"The masks and scores that the run put into {field!r} are removed, and its boxes put back. "
-            "Masks that were there before it do not come back."
-        )
-    return f"The labels that the run put into {field!r} are deleted. Labels that it replaced do not come back."
+        what = f"The masks and scores that the run put into {number} of {field!r} are removed, and the boxes put back."
+        lost = "Masks that were there before it do not come back."
+    else:
+        what = f"The run put {number} into {field!r}: these are deleted."
+        lost = "Labels that it replaced do not come back." if field in getattr(config, "paths_before", [field]) else ""
+    if kept.is_known():
+        back = count(len(kept), "label")
+        lost = f"{back} that it replaced come back. What somebody changed since stays as it is." if len(kept) else ""
+    return f"{what} {lost}".strip()
 
 
 class ReleaseModels(foo.Operator):

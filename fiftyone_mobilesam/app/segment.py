@@ -9,6 +9,7 @@ from fiftyone.operators import types
 
 from fiftyone_mobilesam.app import _forms as forms
 from fiftyone_mobilesam.app import _result
+from fiftyone_mobilesam.app._existing_form import add_existing
 from fiftyone_mobilesam.app._names import ICON, LONG
 from fiftyone_mobilesam.app._progress import LongOperator
 from fiftyone_mobilesam.app.recorded_run import segment
@@ -25,9 +26,10 @@ class Segment(LongOperator):
         description=(
             "Make instance masks from the boxes, keypoints or polylines of a field, or of everything in the images. "
             "Params: prompt_field, label_field (new, existing, or prompt_field itself to fill it in place), optionally "
-            "point_prompt_field, clip (box, padded_box, off), quality (fast, best), exclusive and refine (true, "
-            "false), existing (merge, replace), min_region_area, batch_size, device, precision, weights. The run is "
-            "recorded and can be undone."
+            "point_prompt_field, clip (box, padded_box, off), quality (fast, best), exclusive, refine, "
+            "existing (merge, which keeps labels that the field has, or replace), replace_own_work (true: even labels "
+            "that no run wrote), min_region_area, batch_size, device, precision, weights. The run is recorded and can "
+            "be undone."
         ),
         allow_delegated_execution=True,
         **LONG,
@@ -43,7 +45,9 @@ class Segment(LongOperator):
         self.add_target(ctx, inputs)
         samples = self.target(ctx)
         prompts = forms.add_prompts(inputs, samples, ctx.params, preferred=_field_of_selected_labels(ctx))
+        forms.add_size(inputs, samples, prompts)
         forms.add_output(inputs, samples, ctx.params, prompts, merge=self.merges(ctx))
+        add_existing(inputs, samples, self.read(samples, ctx.params, ctx))
         forms.add_masks(inputs, ctx.params, prompts)
         forms.add_problem(inputs, self.problem(ctx, samples))
         return types.Property(inputs, view=types.PromptView(label=self.config.label, submit_button_label="Segment"))
@@ -63,7 +67,7 @@ class Segment(LongOperator):
         inputs.view_target(ctx, action_description="Segment", allow_selected_labels=True, require_flat=True)
 
     def merges(self, ctx: Any) -> bool:
-        """Whether labels of other prompts should stay: if only some were selected."""
+        """Whether masks should go into the field of earlier ones: if only some labels were selected."""
         return ctx.request_params.get("view_target") == foo.ViewTarget.SELECTED_LABELS
 
 

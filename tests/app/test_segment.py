@@ -91,3 +91,37 @@ def test_stop_and_undo(page, dataset):
     page.text("Labels removed")
     dataset.reload()
     assert not dataset.has_field("boxes_masks")
+
+
+def test_labels_that_people_drew_are_replaced_after_a_second_yes_and_come_back(page, dataset):
+    for sample in dataset:
+        sample["truth"] = detections([0.1, 0.1, 0.2, 0.2])
+        sample.save()
+    before = dataset.values("truth.detections.id")
+    page.open(dataset)
+    page.press_icon()
+    page.click('//input[@value="boxes_masks"]')
+    page.click('//li[contains(., "truth")]')
+    page.text("has labels already")
+    page.screenshot("existing_keep")
+    page.click('//*[text()="Replace all labels of these images"]')
+    page.text("4 labels would be replaced")
+    page.click('//*[contains(text(), "Yes, replace 4 labels")]')
+    page.screenshot("existing_replace")
+    page.press("Segment")
+    page.text("Masks are ready", seconds=120)
+    page.press("Undo")
+    page.text("4 labels that it replaced come back")
+    page.screenshot("undo_form")
+    page.press("Undo")
+    page.text("Labels that are back")
+    dataset.reload()
+    assert dataset.values("truth.detections.id") == before
+
+
+def test_detect_then_segment_opens_with_boxes_that_are_there(page, dataset):
+    page.open(dataset)
+    page.run("Detect, then segment")
+    page.text("Nothing is detected")
+    page.screenshot("detect_form")
+    assert not page.find('//*[contains(text(), "This will not work yet")]')

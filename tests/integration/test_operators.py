@@ -65,6 +65,7 @@ def test_the_form_offers_what_fits(plugin, dataset):
     assert inputs["prompt_field"]["type"]["values"] == ["boxes", "points", "(everything)"]
     assert inputs["point_prompt_field"]["type"]["values"] == ["points"]
     assert inputs["label_field"]["default"] == "boxes_masks"
+    assert "6 prompts in 3 images: about 1 s to 3 s on a CPU" in inputs["size"]["view"]["label"]
     assert "problem" not in inputs
     assert "points_per_side" in form(plugin, "segment", dataset, prompt_field="(everything)")
     assert "in_place_notice" in form(plugin, "segment", dataset, label_field="boxes")
@@ -118,6 +119,9 @@ def test_the_app_is_sent_progress_then_the_result(plugin, dataset):
     assert [body["operator_uri"] for body in sent][-2:] == ["reload_dataset", "show_output"]
     bars = [body["params"] for body in sent[:-2]]
     assert all(0 <= bar["results"]["progress"] <= 1 for bar in bars)
+    first = bars[0]["outputs"]["type"]["properties"]
+    assert "progress" not in first  # the App draws a bar of 0 as a full one
+    assert "does not stop the run" in str(first["goes_on"])
     label = bars[-1]["outputs"]["type"]["properties"]["progress"]["view"]["label"]
     assert "3 of 3 images, 5 masks, 1 failed" in label
     assert "images/s" in label

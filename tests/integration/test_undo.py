@@ -21,7 +21,8 @@ def dataset(operator_dataset):
 def test_undo_leaves_no_trace(plugin, dataset):
     before, schema = contents(dataset), set(dataset.get_field_schema(flat=True))
     result = run(plugin, "segment", dataset, params={"prompt_field": "boxes", "label_field": "masks"})
-    assert run(plugin, "undo_run", dataset) == {"run": result["run"], "label_field": "masks", "labels": 6}
+    counts = {"labels": 6, "restored": 0, "changed_since": 0}
+    assert run(plugin, "undo_run", dataset) == {"run": result["run"], "label_field": "masks", **counts}
     assert contents(dataset) == before
     assert set(dataset.get_field_schema(flat=True)) == schema
     with pytest.raises(ExecutionError, match="nothing to undo"):
@@ -51,7 +52,7 @@ def test_undo_takes_one_run_and_nothing_else(plugin, dataset):
     sample.save()
     assert foo.get_operator(plugin + "undo_run")(dataset, two["run"])["labels"] == 4
     dataset.reload()
-    assert [[label.label for label in sample.masks.detections] for sample in dataset] == [["a", "b"], [], ["human"]]
+    assert dataset.values("masks.detections.label") == [["a", "b"], None, ["human"]]
     assert dataset.first().masks.detections[0].run == one["run"]
 
 
@@ -91,7 +92,7 @@ def test_a_job_is_undone_like_a_run_of_the_app(plugin, dataset):
     assert "job nightly" in str(foo.get_operator(plugin + "undo_run").resolve_type(
         foo.ExecutionContext({"dataset_name": dataset.name}), "inputs").to_json())  # fmt: skip
     result = run(plugin, "undo_run", dataset)
-    assert result == {"run": "mobilesam_nightly", "label_field": "masks", "labels": 6}
+    assert (result["run"], result["label_field"], result["labels"]) == ("mobilesam_nightly", "masks", 6)
     assert contents(dataset) == before
     assert set(dataset.get_field_schema(flat=True)) == schema
     assert list_runs(dataset) == []
