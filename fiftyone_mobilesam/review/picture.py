@@ -3,11 +3,11 @@
 import base64
 import io
 
-import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
 from fiftyone_mobilesam.engine.item import Answer
+from mobilesam.front.drawing import rim
 
 CANVAS = (880, 560)  # width, height: of one size, so that the buttons below the picture stay where they are
 BACKGROUND = (22, 22, 24)
@@ -75,11 +75,8 @@ def _paint_mask(picture: Image.Image, mask: np.ndarray, corners: list[float]) ->
     layer = Image.new("L", picture.size)
     layer.paste(Image.fromarray((mask > 0).astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST), (left, top))
     picture.paste(MASK, mask=layer.point(lambda value: value // 4))
-    drawn = np.asarray(layer)
-    inside = cv2.erode(drawn, np.ones((3, 3), np.uint8))
     for width, colour in ((7, (0, 0, 0)), (5, MASK)):  # a dark rim, so that the line is seen on any image
-        outside = cv2.dilate(drawn, np.ones((width, width), np.uint8))
-        picture.paste(colour, mask=Image.fromarray(outside - inside))
+        picture.paste(colour, mask=Image.fromarray(rim(np.asarray(layer), width)))
 
 
 def _draw_prompt(picture: Image.Image, answer: Answer, place: object) -> None:

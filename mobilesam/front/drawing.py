@@ -42,6 +42,11 @@ def draw(
     return canvas
 
 
+def rim(mask: np.ndarray, width: int) -> np.ndarray:
+    """Return the border of a mask (H, W) uint8, as such a mask: its outermost pixel, and outside to half a width."""
+    return cv2.dilate(mask, np.ones((width, width), np.uint8)) - cv2.erode(mask, np.ones((3, 3), np.uint8))
+
+
 def _colour(index: int) -> tuple[int, int, int]:
     """Return a bright BGR colour, neighbours far apart: hues by the golden angle."""
     hsv = np.uint8([[[int(15 + index * 180 * 0.618) % 180, 200, 255]]])
