@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'mobilesam' has no attribute {name!r}")
     home = import_module(f"mobilesam.{_HOMES[name]}")
-    value = home if name == "weights" else getattr(home, name)
+    value = home if name == _HOMES[name] else getattr(home, name)  # `build_sam` is a module, and can be called
     globals()[name] = value
     return value
 

@@ -11,7 +11,8 @@ import torch
 from mobilesam import weights as weight_files
 from mobilesam.errors import UnknownModelError
 from mobilesam.fast.backend import chosen_device
-from mobilesam.modeling import ImageEncoder, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from mobilesam.modeling import MaskDecoder, PromptEncoder, Sam, TinyViT, TwoWayTransformer
+from mobilesam.modeling.image_encoder import ELSEWHERE
 from mobilesam.selftest import self_test
 
 EMBED_DIM = 256
@@ -26,11 +27,14 @@ def build_sam_vit_t(checkpoint: str | Path | None = None) -> Sam:
     Raises:
         CheckpointError: the file is missing, unreadable, or of another model.
     """
-    side = ImageEncoder.img_size
+    encoder = TinyViT()
     sam = Sam(
-        image_encoder=ImageEncoder(EMBED_DIM),
+        image_encoder=encoder,
         prompt_encoder=PromptEncoder(
-            embed_dim=EMBED_DIM, image_embedding_size=(64, 64), input_image_size=(side, side), mask_in_chans=16
+            embed_dim=EMBED_DIM,
+            image_embedding_size=(64, 64),
+            input_image_size=(encoder.img_size, encoder.img_size),
+            mask_in_chans=16,
         ),
         mask_decoder=MaskDecoder(
             transformer=TwoWayTransformer(depth=2, embedding_dim=EMBED_DIM, num_heads=8, mlp_dim=2048),
@@ -59,10 +63,7 @@ build_sam = build_sam_vit_t
 
 
 def _refuse(model_type: str, checkpoint: str | Path | None = None) -> Sam:
-    raise UnknownModelError(
-        f'model_type must be "vit_t", MobileSAM, got {model_type!r}. For vit_b, vit_l and vit_h use the '
-        "segment_anything package: SamPredictor and SamAutomaticMaskGenerator are called alike there."
-    )
+    raise UnknownModelError(f'model_type must be "vit_t", MobileSAM, got {model_type!r}. {ELSEWHERE}')
 
 
 build_sam_vit_b, build_sam_vit_l, build_sam_vit_h = (partial(_refuse, name) for name in ("vit_b", "vit_l", "vit_h"))

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from mobilesam.errors import CheckpointError, DownloadError, reason_of
 from mobilesam.files import replacing
+from mobilesam.layout import used_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,14 +32,6 @@ SUFFIXES = (".safetensors", ".pt", ".pth")
 COCO = BUNDLED.with_name("mobile_sam_coco.safetensors")  # a decoder for boxes on photographs, see PROVENANCE.md there
 CARD, OVER = "model_card", "over"  # metadata: a card; the name of the weights that a file's tensors take the place in
 NAMES = {f"{file.stem}{suffix}": file for file in (BUNDLED, COCO) for suffix in (".pt", ".pth", ".safetensors")}
-
-# TinyViT's classifier: upstream's files carry it, segmentation never reads it, the bundled file leaves it out.
-UNUSED_SHAPES = {
-    "image_encoder.norm_head.weight": (320,),
-    "image_encoder.norm_head.bias": (320,),
-    "image_encoder.head.weight": (1000, 320),
-    "image_encoder.head.bias": (1000,),
-}
 
 OFFICIAL_SHA256 = "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f"
 # One file at several hosts; whichever answers, the hash decides.
@@ -130,14 +123,9 @@ def sha256_of_state(state: dict[str, Tensor]) -> str:
     return hashlib.sha256(save(tensors)).hexdigest()
 
 
-def used_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a state dict that the model uses: all but those of TinyViT's classifier."""
-    return {key: value for key, value in state.items() if key not in UNUSED_SHAPES}
-
-
 def check_layout(state: dict[str, Tensor], expected: dict[str, Tensor], *, source: str) -> None:
     """Compare with a model's own state dict; a `CheckpointError` names what is missing, unexpected or another shape."""
-    names = used_tensors(state).keys()
+    names, expected = used_tensors(state).keys(), used_tensors(expected)
     problems = {
         "missing": sorted(expected.keys() - names),
         "unexpected": sorted(names - expected.keys()),
@@ -156,15 +144,14 @@ def check_layout(state: dict[str, Tensor], expected: dict[str, Tensor], *, sourc
 
 
 def save_checkpoint(state: dict[str, Tensor], path: str | Path, card: dict[str, Any] | None = None) -> None:
-    """Write a state dict that upstream's own code loads strictly: 439 keys, the unused ones zero.
+    """Write the state dict of a model, which upstream's own code loads strictly: 439 keys, the unused ones zero.
 
     A `.safetensors` file holds the card as metadata, a `.pt` or `.pth` file as one more entry of its archive.
     """
     import torch
     from safetensors.torch import save
 
-    unused = {key: torch.zeros(shape) for key, shape in UNUSED_SHAPES.items()}
-    state = {**unused, **{key: value.detach().cpu().contiguous() for key, value in state.items()}}
+    state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     text = None if card is None else json.dumps(card)
     with replacing(path) as unfinished:
         if Path(path).suffix == ".safetensors":

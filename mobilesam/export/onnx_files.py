@@ -20,9 +20,8 @@ from mobilesam.export.graphs import SIGNATURES, Graph, Signature
 from mobilesam.export.precision import to_fp16, to_int8
 from mobilesam.files import replacing
 from mobilesam.modeling import Sam
-from mobilesam.modeling.sam import PIXEL_MEAN, PIXEL_STD
 from mobilesam.packages import require
-from mobilesam.weights import sha256_of_state
+from mobilesam.weights import sha256_of_state, used_tensors
 
 OPSET = 17
 # Least mean IoU with the model's masks. Measured on the bundled weights: fp32 1, fp16 0.9998, int8 0.9956.
@@ -154,8 +153,8 @@ def _check(agreement: Agreement, precision: str, min_iou: float) -> None:
 def _facts(sam: Sam, signature: str, precision: str, agreement: Agreement) -> dict[str, str]:
     preprocessing = {
         "colour": "RGB",
-        "mean": PIXEL_MEAN,
-        "std": PIXEL_STD,
+        "mean": [round(x, 4) for x in sam.pixel_mean.flatten().tolist()],
+        "std": [round(x, 4) for x in sam.pixel_std.flatten().tolist()],
         "long_side": 1024,
         "padding": "zeros after normalisation, right and bottom",
         "by_the_caller": SIGNATURES[signature].preprocessing,
@@ -169,7 +168,7 @@ def _facts(sam: Sam, signature: str, precision: str, agreement: Agreement) -> di
         "signature": signature,
         "precision": precision,
         "opset": str(OPSET),
-        "weights_sha256": sha256_of_state(sam.state_dict()),
+        "weights_sha256": sha256_of_state(used_tensors(sam.state_dict())),
         "agreement": json.dumps(rounded),
         "preprocessing": json.dumps(preprocessing),
     }

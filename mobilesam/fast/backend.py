@@ -14,7 +14,7 @@ from mobilesam.fast.products import fingerprint
 from mobilesam.geometry.masks import WHOLE_TILE, Tile
 from mobilesam.heads.mask_head import MaskHead
 from mobilesam.modeling import Sam
-from mobilesam.weights import sha256_of_state
+from mobilesam.weights import sha256_of_state, used_tensors
 
 PRECISIONS = ("fp32", "bf16", "auto")
 Device = str | torch.device | int | Sequence | None  # as `named_device` reads it
@@ -85,7 +85,7 @@ class Backend:
         """What embeddings of two backends agree by, up to the device's rounding: weights, precision, path."""
         found = fingerprint(self.sam.image_encoder)
         if self._encoder_weights is None or self._encoder_weights[0] != found:
-            self._encoder_weights = found, sha256_of_state(self.sam.image_encoder.state_dict())
+            self._encoder_weights = found, sha256_of_state(used_tensors(self.sam.image_encoder.state_dict()))
         return f"{self._encoder_weights[1]} {self.dtype} {'fast' if self.fast else 'plain'}"
 
     @torch.no_grad()

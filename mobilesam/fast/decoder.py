@@ -122,7 +122,7 @@ class FastDecoder:
         self.final = FoldedAttention(decoder.transformer.final_attn_token_to_image)
         self.output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         # Transposed convolutions with stride = kernel are one matrix a token: (in, out, 2, 2) -> (in, 2 * 2 * out).
-        up1, self.up_norm, _, up2, _ = decoder.output_upscaling
+        up1, self.up_norm, self.up_act, up2, _ = decoder.output_upscaling
         self.up1, self.up2 = (
             (up.weight.permute(2, 3, 1, 0).flatten(0, 2).to(dtype).contiguous(), up.bias.repeat(4).to(dtype))
             for up in (up1, up2)
@@ -232,8 +232,8 @@ class FastDecoder:
             [grid[r0:r1, c0:c1].flatten(0, 1) for grid, (r0, c0, r1, c1) in zip(grids, tiles, strict=True)]
         )
         x = linear(picked, *self.up1).unflatten(-1, (4, -1))
-        x = F.gelu(F.layer_norm(x, x.shape[-1:], self.up_norm.weight, self.up_norm.bias, self.up_norm.eps))
-        x = F.gelu(linear(x, *self.up2)).unflatten(-1, (4, -1))  # (tokens, 4, 4, 32)
+        x = self.up_act(F.layer_norm(x, x.shape[-1:], self.up_norm.weight, self.up_norm.bias, self.up_norm.eps))
+        x = self.up_act(linear(x, *self.up2)).unflatten(-1, (4, -1))  # (tokens, 4, 4, 32)
         sizes = [(r1 - r0) * (c1 - c0) for r0, c0, r1, c1 in tiles]
         logits = []
         for own, part, (r0, c0, r1, c1) in zip(vectors, x.split(sizes), tiles, strict=True):
@@ -249,4 +249,4 @@ def _fingerprint(sam: Sam) -> list[tuple[int, int]]:
 
 def _mlp(mlp: torch.nn.Module, tokens: Tensor) -> Tensor:
     """Run `MLPBlock` in oneDNN."""
-    return linear(F.relu(linear(tokens, mlp.lin1.weight, mlp.lin1.bias)), mlp.lin2.weight, mlp.lin2.bias)
+    return linear(mlp.act(linear(tokens, mlp.lin1.weight, mlp.lin1.bias)), mlp.lin2.weight, mlp.lin2.bias)

@@ -1,4 +1,4 @@
-"""The image encoder on a CPU in a third of the time, with the same embedding: the twin of `modeling/image_encoder.py`.
+"""The image encoder on a CPU in a third of the time, with the same embedding: the twin of `modeling/tiny_vit_sam.py`.
 
 What it saves over timm's modules, which stay the plain version:
 

@@ -6,14 +6,23 @@ Source: the architecture of Segment Anything's `mask_decoder.py`. Only the mask 
 import torch
 from torch import Tensor, nn
 
-from mobilesam.modeling.layers import MLP, LayerNorm2d
+from mobilesam.modeling.common import MLP, LayerNorm2d
 from mobilesam.modeling.transformer import TwoWayTransformer
 
 
 class MaskDecoder(nn.Module):
     """Token 0 answers `multimask_output=False`; tokens 1 to 3 answer `multimask_output=True`."""
 
-    def __init__(self, *, transformer: TwoWayTransformer, transformer_dim: int, num_multimask_outputs: int = 3):
+    def __init__(
+        self,
+        *,
+        transformer_dim: int,
+        transformer: TwoWayTransformer,
+        num_multimask_outputs: int = 3,
+        activation: type[nn.Module] = nn.GELU,
+        iou_head_depth: int = 3,
+        iou_head_hidden_dim: int = 256,
+    ):
         super().__init__()
         self.transformer = transformer
         self.num_mask_tokens = num_multimask_outputs + 1
@@ -22,14 +31,14 @@ class MaskDecoder(nn.Module):
         self.output_upscaling = nn.Sequential(
             nn.ConvTranspose2d(transformer_dim, transformer_dim // 4, kernel_size=2, stride=2),
             LayerNorm2d(transformer_dim // 4),
-            nn.GELU(),
+            activation(),
             nn.ConvTranspose2d(transformer_dim // 4, transformer_dim // 8, kernel_size=2, stride=2),
-            nn.GELU(),
+            activation(),
         )
         self.output_hypernetworks_mlps = nn.ModuleList(
             MLP(transformer_dim, transformer_dim, transformer_dim // 8, 3) for _ in range(self.num_mask_tokens)
         )
-        self.iou_prediction_head = MLP(transformer_dim, transformer_dim, self.num_mask_tokens, 3)
+        self.iou_prediction_head = MLP(transformer_dim, iou_head_hidden_dim, self.num_mask_tokens, iou_head_depth)
 
     def forward(
         self,

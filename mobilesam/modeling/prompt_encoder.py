@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mobilesam.modeling.layers import LayerNorm2d
+from mobilesam.modeling.common import LayerNorm2d
 
 
 class PositionEmbeddingRandom(nn.Module):
@@ -39,11 +39,11 @@ class PromptEncoder(nn.Module):
 
     def __init__(
         self,
-        *,
         embed_dim: int,
         image_embedding_size: tuple[int, int],
         input_image_size: tuple[int, int],
         mask_in_chans: int,
+        activation: type[nn.Module] = nn.GELU,
     ):
         super().__init__()
         self.embed_dim = embed_dim
@@ -58,10 +58,10 @@ class PromptEncoder(nn.Module):
         self.mask_downscaling = nn.Sequential(
             nn.Conv2d(1, mask_in_chans // 4, kernel_size=2, stride=2),
             LayerNorm2d(mask_in_chans // 4),
-            nn.GELU(),
+            activation(),
             nn.Conv2d(mask_in_chans // 4, mask_in_chans, kernel_size=2, stride=2),
             LayerNorm2d(mask_in_chans),
-            nn.GELU(),
+            activation(),
             nn.Conv2d(mask_in_chans, embed_dim, kernel_size=1),
         )
 

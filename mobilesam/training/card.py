@@ -14,7 +14,10 @@ from mobilesam.training.examples import Example
 
 def start_of(sam: Sam, started_from: str) -> dict[str, Any]:
     """Return what a card says of where a training began; nothing that another run would write differently."""
-    weights = {"weights": started_from, "sha256": weight_files.sha256_of_state(sam.state_dict())}
+    weights = {
+        "weights": started_from,
+        "sha256": weight_files.sha256_of_state(weight_files.used_tensors(sam.state_dict())),
+    }
     return {"made_with": f"mobilesam {__version__}", "started_from": weights}
 
 

@@ -120,7 +120,7 @@ def train(
             "Correct or draw more masks, and train again." + (f" The first failure: {failed[0]}" if failed else "")
         )
     data = data_sha256(examples)
-    unfinished.open(data, recipe, weight_files.sha256_of_state(sam.state_dict()))
+    unfinished.open(data, recipe, weight_files.sha256_of_state(weight_files.used_tensors(sam.state_dict())))
     photographs = bundled_photographs(sam)
     own, plain = _parts(examples, recipe.seed), _parts(photographs, recipe.seed)
     judged = [_some(part, JUDGED // len(own), recipe.seed) for part in own]

@@ -11,6 +11,7 @@ USES = {
     "the module after": "import mobilesam; mobilesam.build_sam; import mobilesam.build_sam",
     "the function, then the module": "from mobilesam import build_sam; import mobilesam.build_sam",
     "the module by another part": "import mobilesam; mobilesam.SAM",
+    "the name of a function": "from mobilesam import build_sam, sam_model_registry",
 }
 CHECK = """
 import inspect
@@ -20,6 +21,9 @@ for found in (mobilesam.build_sam, imported, function):
     assert type(found()).__name__ == "Sam", found
     assert list(inspect.signature(found).parameters) == ["checkpoint"], found
 from mobilesam.build_sam import load_model, sam_model_registry
+import mobilesam.build_sam
+import mobilesam.build_sam as module
+assert mobilesam.build_sam.sam_model_registry is imported.sam_model_registry is module.sam_model_registry
 """
 
 

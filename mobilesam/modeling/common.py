@@ -45,11 +45,12 @@ class MLP(nn.Module):
 class MLPBlock(nn.Module):
     """The feed-forward half of a transformer block: `(..., C) -> (..., C)`."""
 
-    def __init__(self, embedding_dim: int, mlp_dim: int):
+    def __init__(self, embedding_dim: int, mlp_dim: int, act: type[nn.Module] = nn.GELU):
         super().__init__()
         self.lin1 = nn.Linear(embedding_dim, mlp_dim)
         self.lin2 = nn.Linear(mlp_dim, embedding_dim)
+        self.act = act()
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        return self.lin2(F.relu(self.lin1(x)))
+        return self.lin2(self.act(self.lin1(x)))
