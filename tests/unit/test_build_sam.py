@@ -11,7 +11,7 @@ USES = {
     "the module after": "import mobilesam; mobilesam.build_sam; import mobilesam.build_sam",
     "the function, then the module": "from mobilesam import build_sam; import mobilesam.build_sam",
     "the module by another part": "import mobilesam; mobilesam.SAM",
-    "the name of a function": "from mobilesam import build_sam, sam_model_registry",
+    "the name of a function": "import mobilesam; from mobilesam import build_sam, sam_model_registry",
 }
 CHECK = """
 import inspect
