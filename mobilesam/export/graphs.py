@@ -116,13 +116,13 @@ class OriginalEncoder(Graph):
 
 
 class OriginalDecoder(Graph):
-    """The original's `SamOnnxModel`, with four masks or one."""
+    """The original's `SamOnnxModel`, with one mask or four."""
 
     inputs: ClassVar = {**PROMPT_INPUTS, "orig_im_size": "(2) float32, height and width of the image"}
     outputs: ClassVar = {
-        "masks": "(B, 4 or 1, height, width) float32 logits",
-        "iou_predictions": "(B, 4 or 1) float32",
-        "low_res_masks": "(B, 4 or 1, 256, 256) float32 logits",
+        "masks": "(B, 1 or 4, height, width) float32 logits",
+        "iou_predictions": "(B, 1 or 4) float32",
+        "low_res_masks": "(B, 1 or 4, 256, 256) float32 logits",
     }
     dynamic_axes: ClassVar = {
         **PROMPT_AXES,
@@ -131,7 +131,7 @@ class OriginalDecoder(Graph):
         "low_res_masks": {0: "prompts"},
     }
 
-    def __init__(self, sam: Sam, *, return_single_mask: bool = False):
+    def __init__(self, sam: Sam, *, return_single_mask: bool = True):
         super().__init__(sam)
         self.original = SamOnnxModel(sam, return_single_mask)
 

@@ -45,7 +45,7 @@ def export_onnx(
     signature: str = "mobilesam",
     precision: str = "fp32",
     min_iou: float | None = None,
-    return_single_mask: bool = False,
+    return_single_mask: bool = True,
 ) -> ExportedPair:
     """Write an encoder and a decoder, compare them with the model in ONNX Runtime, and keep them if they agree.
 
@@ -61,7 +61,7 @@ def export_onnx(
             the size.
         min_iou: least mean IoU of the exported model's masks with the model's. Default: 0.9999, 0.995 in fp16, 0.98 in
             int8.
-        return_single_mask: of "sam": one mask a prompt instead of four.
+        return_single_mask: of "sam": one mask a prompt, or all four. Clients of it paint all masks that they get.
 
     Returns:
         The paths of the encoder and of the decoder.
@@ -73,13 +73,13 @@ def export_onnx(
     for name, value, known in (("signature", signature, SIGNATURES), ("precision", precision, PRECISIONS)):
         if value not in known:
             raise ExportError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
-    if return_single_mask and signature != "sam":
-        raise ExportError(f'return_single_mask must go with signature="sam", got {signature!r}. Leave it out.')
+    if not return_single_mask and signature != "sam":
+        raise ExportError(f'return_single_mask=False must go with signature="sam", got {signature!r}. Leave it out.')
     onnx, _ = require("onnx"), require("onnxruntime")
     convention = SIGNATURES[signature]
     sam = copy.deepcopy(sam).cpu().float().eval()
     encoder = convention.encoder(sam)
-    decoder = convention.decoder(sam, **({"return_single_mask": True} if return_single_mask else {}))
+    decoder = convention.decoder(sam, **({} if return_single_mask else {"return_single_mask": False}))
     with tempfile.TemporaryDirectory() as scratch:
         pair = ExportedPair(Path(scratch) / "encoder.onnx", Path(scratch) / "decoder.onnx")
         _trace_pair(encoder, decoder, pair)

@@ -33,8 +33,9 @@ def predictor(sam, zidane):
 
 @pytest.fixture(scope="module")
 def exported(sam, tmp_path_factory):
-    """The pair with the original's signature: encoder and decoder sessions."""
-    pair = SAM(sam).export(format="onnx", signature="sam", folder=tmp_path_factory.mktemp("sam"))
+    """The pair with the original's signature and all four masks: encoder and decoder sessions."""
+    folder = tmp_path_factory.mktemp("sam")
+    pair = SAM(sam).export(format="onnx", signature="sam", return_single_mask=False, folder=folder)
     return tuple(session(path) for path in pair)
 
 
@@ -108,8 +109,8 @@ def test_published_areas(exported, predictor):
     assert (masks[:, 0] > 0).sum() == 9714
 
 
-def test_single_mask_file(sam, predictor, tmp_path):
-    pair = SAM(sam).export(signature="sam", return_single_mask=True, folder=tmp_path)
+def test_one_mask_a_prompt_unless_four_are_wanted(sam, predictor, tmp_path):
+    pair = SAM(sam).export(signature="sam", folder=tmp_path)
     one, batch = feed(predictor.features.numpy(), [POINT, [0, 0]], [1, -1]), session(pair.decoder)
     masks, scores, _ = batch.run(None, one)
     assert masks.shape == (1, 1, *HW)

@@ -34,6 +34,21 @@ def assert_same(ours, upstream):
     assert all(same_mask(a, b) for a, b in zip(masks, upstream_masks, strict=True))
 
 
+def test_upstream_as_its_builder_gives_it_has_other_masks_until_eval_is_called_again(checkpoint, peers, zidane):
+    import mobile_sam
+
+    ours, _ = peers
+    model = mobile_sam.sam_model_registry["vit_t"](str(checkpoint))
+    found = []
+    for _ in range(2):
+        upstream = mobile_sam.SamPredictor(model)
+        upstream.set_image(zidane)
+        found.append((ours.get_image_embedding() - upstream.get_image_embedding()).abs().max())
+        model.eval()
+    assert found[0] > 100 * EMBEDDING
+    assert found[1] <= EMBEDDING
+
+
 def test_image_embedding(peers):
     ours, upstream = peers
     assert (ours.get_image_embedding() - upstream.get_image_embedding()).abs().max() <= EMBEDDING

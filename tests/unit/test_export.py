@@ -219,7 +219,7 @@ def test_what_is_not_there_is_named(sam):
     with pytest.raises(ExportError, match="precision must be one of fp32, fp16, int8"):
         export_onnx(sam, precision="int4")
     with pytest.raises(ExportError, match='must go with signature="sam"'):
-        export_onnx(sam, return_single_mask=True)
+        export_onnx(sam, return_single_mask=False)
 
 
 @pytest.mark.parametrize(("format", "package"), [("onnx", "onnx"), ("onnx", "onnxruntime"), ("openvino", "openvino")])
