@@ -77,11 +77,11 @@ def pooled(items: Iterator[Item], settings: Settings, devices: Sequence[str | No
     processes: list[Process] = []
     again, suspects, deaths, failed_starts = deque(), deque(), Counter(), 0
 
-    def take() -> Item | None:
-        """Return what comes next; an item at which a process died comes last, so that it costs no other one."""
+    def take(process: Process) -> Item | None:
+        """Return what comes next; an item at which a process died comes last and alone, so that it costs no other."""
         if again:
             return again.popleft()
-        return next(items, None) or (suspects.popleft() if suspects else None)
+        return next(items, None) or (suspects.popleft() if suspects and not process.pending else None)
 
     try:
         while True:
@@ -91,7 +91,7 @@ def pooled(items: Iterator[Item], settings: Settings, devices: Sequence[str | No
                 again.append(first)
                 processes += [Process(settings, device, threads) for device in devices]
             for process in processes:
-                while len(process.pending) < IN_FLIGHT and (item := take()):
+                while len(process.pending) < IN_FLIGHT and (item := take(process)):
                     process.give(item)
             busy = {process.connection: process for process in processes if process.pending}
             if not busy:
