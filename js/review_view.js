@@ -36,6 +36,11 @@ function storeOf(panel) {
   return stores.get(panel);
 }
 
+// A page that is left with decisions on their way would take them along: the browser asks first.
+window.addEventListener("beforeunload", (event) => {
+  if ([...stores.values()].some((store) => store.pending.length)) event.preventDefault();
+});
+
 function send(operator, params) {
   return new Promise((resolve, reject) => {
     const callback = ({ result, error }) => (error || !result ? reject(error) : resolve(result));

@@ -164,8 +164,11 @@ def test_decisions_while_the_server_is_slow_are_neither_lost_nor_given_to_anothe
         done = len(seen)
         assert shown(page)[1].startswith(f"{done + 1} of 4 · {(done + 1) // 2} accepted, {done // 2} rejected")
     assert not any(decisions(drawn)[label] for label in seen[1:])  # the first is not answered yet
+    leaving = "return !window.dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    assert page.browser.execute_script(leaving)  # the browser asks before it leaves the page
     release_answers(page)
     wait_for(lambda: [decisions(drawn)[label] for label in seen] == ["accepted", "rejected", "accepted"])
+    wait_for(lambda: not page.browser.execute_script(leaving), what="leave to leave")
     page.wait_for_texts("4 of 4", "2 accepted, 1 rejected, 1 undecided")
     assert list(decisions(drawn).values()).count(None) == 1
 
