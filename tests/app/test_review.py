@@ -168,7 +168,7 @@ def test_decisions_while_the_server_is_slow_are_neither_lost_nor_given_to_anothe
     assert page.browser.execute_script(leaving)  # the browser asks before it leaves the page
     release_answers(page)
     wait_for(lambda: [decisions(drawn)[label] for label in seen] == ["accepted", "rejected", "accepted"])
-    wait_for(lambda: not page.browser.execute_script(leaving), what="leave to leave")
+    wait_for(lambda: not page.browser.execute_script(leaving), what="the page to close without a question")
     page.wait_for_texts("4 of 4", "2 accepted, 1 rejected, 1 undecided")
     assert list(decisions(drawn).values()).count(None) == 1
 
