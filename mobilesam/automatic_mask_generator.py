@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from mobilesam.build_sam import before_training
+from mobilesam.fast.backend import Backend
 from mobilesam.geometry import MaskCrop, Region, tight_region, whole_region
 from mobilesam.geometry import rle as run_lengths
 from mobilesam.geometry.boxes import last_inclusive
@@ -39,6 +42,9 @@ class Candidate:
 
 class SamAutomaticMaskGenerator:
     """Segments everything in an image, with the original's arguments and records.
+
+    Weights that were fine-tuned from the bundled ones leave the grid of points to these: what learnt from boxes is less
+    sure of what a point finds, and the thresholds here would drop it.
 
     Args:
         model: a `Sam`, or a `SamPredictor` where its options are wanted: `SamPredictor(sam)` for the plain path,
@@ -200,7 +206,8 @@ class SamAutomaticMaskGenerator:
         predictor = self.predictor
         min_iou = self.pred_iou_thresh if from_grid and self.pred_iou_thresh > 0 else -np.inf
         min_stability = self.stability_score_thresh if from_grid else 0.0
-        decode = predictor.backend.filtered_decoder(image.features)
+        backend = self._grid_backend if from_grid else predictor.backend
+        decode = backend.filtered_decoder(image.features)
         matrices = predictor._matrices(image)
         on_cpu = predictor.device.type == "cpu"
         size = min(self.points_per_batch, POINTS_PER_CHUNK) if on_cpu else self.points_per_batch
@@ -212,6 +219,18 @@ class SamAutomaticMaskGenerator:
                     # In float32, as the original compares: 19 of 20 pixels are stable at 0.95.
                     if np.float32(crop.stability_score) >= np.float32(min_stability):
                         yield index, crop
+
+    @property
+    def _grid_backend(self) -> Backend:
+        if not self.predictor.model.fine_tuned:
+            return self.predictor.backend
+        self._before_training.sam.to(self.predictor.device)
+        return self._before_training
+
+    @cached_property
+    def _before_training(self) -> Backend:
+        used = self.predictor.backend
+        return Backend(before_training(used.sam), fast=used.fast, precision=used.precision)
 
     def _upscale(self, low_res_logits: Tensor, matrices: tuple[Tensor, Tensor], iou_prediction: float) -> MaskCrop:
         """Upscale a mask only where it, or its lower cut, can be."""

@@ -1,5 +1,6 @@
 """Put the model together and load weights into it."""
 
+import copy
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -47,7 +48,7 @@ def build_sam_vit_t(checkpoint: str | Path | None = None) -> Sam:
 
 
 def load_weights(sam: Sam, checkpoint: str | Path) -> None:
-    """Put the weights of a file into a model, and what their model card says of `mask_quality`.
+    """Put the weights of a file into a model, and what their model card says of them.
 
     Raises:
         CheckpointError: the file is missing, unreadable, or of another model.
@@ -56,7 +57,24 @@ def load_weights(sam: Sam, checkpoint: str | Path) -> None:
     state = weight_files.load_state_dict(path)
     weight_files.check_layout(state, sam.state_dict(), source=str(path))
     sam.load_state_dict(state)
-    sam.inherits = (weight_files.read_card(path) or {}).get("mask_quality")
+    card = weight_files.read_card(path)
+    sam.inherits, sam.fine_tuned = (card or {}).get("mask_quality"), card is not None
+
+
+def before_training(sam: Sam) -> Sam:
+    """Return a model with the bundled mask decoder where its own was fine-tuned from that, else the model itself.
+
+    The encoders are the same modules in both.
+    """
+    if not sam.fine_tuned:
+        return sam
+    bundled, decoder = weight_files.load_state_dict(weight_files.BUNDLED), "mask_decoder."
+    rest = {key: x for key, x in weight_files.used_tensors(sam.state_dict()).items() if not key.startswith(decoder)}
+    if not all(torch.equal(bundled[key], x.cpu()) for key, x in rest.items()):
+        return sam  # fine-tuned from weights that are not here
+    before = Sam(sam.image_encoder, sam.prompt_encoder, copy.deepcopy(sam.mask_decoder)).to(sam.device).eval()
+    before.mask_decoder.load_state_dict({key.removeprefix(decoder): x for key, x in bundled.items() if key not in rest})
+    return before
 
 
 build_sam = build_sam_vit_t

@@ -24,6 +24,7 @@ class Sam(nn.Module):
     mask_threshold: float = 0.0
     image_format: str = "RGB"
     inherits: dict[str, Any] | None = None  # what the weights' card says of `mask_quality`, see `heads/inherited.py`
+    fine_tuned: bool = False  # whether the weights' card says that a training made its mask decoder
 
     def __init__(
         self,

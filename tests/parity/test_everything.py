@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools import mask as coco_masks
 from scenes import LEFT, RIGHT, draw_scene, ellipse_mask, iou
 from tolerances import RECORD_SCORE, same_mask
 
-from mobilesam import SAM, PromptError, SamAutomaticMaskGenerator, SamPredictor
+from mobilesam import SAM, PromptError, SamAutomaticMaskGenerator, SamPredictor, build_sam_vit_t
 
 SCORES = ("predicted_iou", "stability_score")
 
@@ -151,6 +152,21 @@ def test_the_front_gives_the_same_masks_as_results(sam, scene):
     assert result.boxes.cls.tolist() == list(range(len(records)))
     assert result.low_res_logits is None
     assert len(result[0]) == 1
+
+
+def test_fine_tuned_weights_leave_the_grid_to_the_decoder_that_they_began_with(sam, scene):
+    """Boxes are its own business; and it knows no better than itself where it began with other weights."""
+    fitted = build_sam_vit_t("mobile_sam_coco.pt")
+    everything, in_boxes = ([generator.generate(scene, boxes=boxes) for generator in made] for made, boxes in (
+        ([SamAutomaticMaskGenerator(model, points_per_side=4) for model in (sam, fitted)], None),
+        ([SamAutomaticMaskGenerator(model) for model in (sam, fitted)], [LEFT]),
+    ))
+    assert_same_records(*everything)
+    assert in_boxes[0][0]["predicted_iou"] != in_boxes[1][0]["predicted_iou"]
+    with torch.no_grad():
+        fitted.image_encoder.neck[3].bias.add_(1e-3)
+    generator = SamAutomaticMaskGenerator(fitted)
+    assert generator._grid_backend.sam is fitted
 
 
 def test_a_wrong_option_says_what_was_expected(sam):

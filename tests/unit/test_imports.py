@@ -43,7 +43,7 @@ ALLOWED = {
     "selftest": {"geometry", "modeling", "predictor", "prompts"},
     "build_sam": {"fast", "modeling", "selftest", "weights"},
     "utils": {"geometry", "modeling", "packages"},
-    "automatic_mask_generator": {"geometry", "images", "modeling", "predictor", "prompts", "utils"},
+    "automatic_mask_generator": {"build_sam", "fast", "geometry", "images", "modeling", "predictor", "prompts", "utils"},
     "propagation": {"geometry", "predictor", "prompts"},
     "export": {"_version", "files", "geometry", "modeling", "packages", "selftest", "utils", "weights"},
     "quality": {"geometry", "images", "packages", "predictor", "prompts"},
