@@ -42,6 +42,10 @@ class Stays:
     after: Sequence[dict] = ()  # the same, behind them
     hidden: dict[str, str] = field(default_factory=dict)  # what prompts that a view hides were made from: `made_from`
 
+    def all(self) -> list[dict]:
+        """Return all labels that stay."""
+        return [*self.labels.values(), *self.before, *self.after]
+
     def written(self, made: list[dict], prompt_ids: Iterable[str] = ()) -> list[dict]:
         """Return the labels to write: those that stay and those that were made, in the order of the prompts."""
         if self.labels:  # what stays and what was made take turns
@@ -144,8 +148,15 @@ def _decided(label: dict) -> bool:
 def is_own_work(label: dict, runs: Container[str]) -> bool:
     """Return whether a label is a person's: none of the runs that fill its field wrote it, or somebody accepted it."""
     run = label.get("run")
-    made = run in runs if run is not None else any(label.get(name) is not None for name in ("prompt_id", SCORE))
+    made = run in runs if run is not None else is_of(label, None)
     return not made or label.get("review") == "accepted"
+
+
+def is_of(label: dict, run: str | None) -> bool:
+    """Return whether a run wrote a label: one of the App by its key; None for a job, which leaves none."""
+    if run is not None or label.get("run") is not None:
+        return label.get("run") == run
+    return any(label.get(name) is not None for name in ("prompt_id", SCORE))
 
 
 def looks_of(label: dict) -> str:

@@ -3,7 +3,7 @@
 It is kept before it is replaced, so that a kill loses nothing, and no document grows with the dataset.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -13,7 +13,7 @@ from pymongo import UpdateOne
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.database import DATABASE_WAIT, patiently
-from fiftyone_mobilesam.keep import LISTS, MASK, looks_of, singles
+from fiftyone_mobilesam.keep import LISTS, MASK, is_of, looks_of, singles
 
 COLLECTION = "mobilesam.replaced"
 END = "\uffff"  # behind every id
@@ -21,7 +21,7 @@ END = "\uffff"  # behind every id
 
 @dataclass
 class Found:
-    """What a run found in the label field of a sample or frame, its unit.
+    """What a run found in the label field of a sample or frame, its unit. `run` is its key, or None of a job.
 
     Attributes:
         unit_id: of the sample or frame.
@@ -36,18 +36,31 @@ class Found:
     replaced: list[tuple[int, dict]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, unit_id: str, value: dict | None, written: dict, run: str, *, in_place: bool) -> "Found":
-        """Compare what the database holds with the value that takes its place, or of a patch the label."""
+    def of(
+        cls,
+        unit_id: str,
+        value: dict | None,
+        written: dict,
+        run: str | None,
+        *,
+        in_place: bool,
+        stays: Collection[str] = (),
+    ) -> "Found":
+        """Compare what the database holds with the value that takes its place, or of a patch the label.
+
+        `stays` are ids of labels in it that are written as they were. Labels are jobs' own where a journal is.
+        """
         new = {str(label["_id"]): label for label in singles(written)}
-        wrote = {label_id: looks_of(label) for label_id, label in new.items() if label.get("run") == run}
-        others = [(place, label) for place, label in enumerate(singles(value)) if label.get("run") != run]
+        wrote = {i: looks_of(label) for i, label in new.items() if i not in stays and is_of(label, run)}
+        has_own = run is not None or "fingerprint" in (value or {})
+        others = [(place, label) for place, label in enumerate(singles(value)) if not (has_own and is_of(label, run))]
         if in_place:
             masks = [(place, label) for place, label in others if any(label.get(name) for name in MASK)]
             return cls(unit_id, {}, wrote, [(place, label) for place, label in masks if str(label["_id"]) in wrote])
         beside = None if value is None else {name: what for name, what in value.items() if name not in LISTS}
         return cls(unit_id, beside, wrote, [(place, label) for place, label in others if str(label["_id"]) not in new])
 
-    def put_back(self, now: list[dict], run: str, *, in_place: bool) -> list[dict]:
+    def put_back(self, now: list[dict], run: str | None, *, in_place: bool) -> list[dict]:
         """Return the labels that are there now as they were before the run.
 
         A label of the run that a person changed since stays, and so does what else is there now of a prompt; what the
@@ -63,26 +76,27 @@ class Found:
                 labels.insert(place, label)
         return labels
 
-    def value(self, now: dict | None, labels: list[dict]) -> dict | None:
-        """Return a field's value with other labels, and what stood beside them."""
+    def value(self, now: dict | None, labels: list[dict], *, without: Collection[str] = ()) -> dict | None:
+        """Return a field's value with other labels, and what stood beside them but for some names."""
         if now and "_id" in now:
             return labels[0]
         if self.beside is None and not labels:
             return None
         name = next((name for name in LISTS if name in (now or {})), LISTS[0])
-        return {"_cls": "Detections", **(self.beside or {}), **(now or {}), name: labels}
+        value = {"_cls": "Detections", **(self.beside or {}), **(now or {}), name: labels}
+        return {name: what for name, what in value.items() if name not in without}
 
-    def untouched(self, label: dict, run: str) -> bool:
+    def untouched(self, label: dict, run: str | None) -> bool:
         """Return whether a label is as the run wrote it."""
         looks = looks_of(label)
-        return label.get("run") == run and self.wrote.get(str(label["_id"]), looks) == looks
+        return is_of(label, run) and self.wrote.get(str(label["_id"]), looks) == looks
 
 
 class Replaced:
-    """What one run of a dataset replaced."""
+    """What one run of a dataset replaced. `wait` is how long to wait for the database, in seconds."""
 
-    def __init__(self, dataset: fo.Dataset, key: str):
-        self.dataset, self.key = dataset, key
+    def __init__(self, dataset: fo.Dataset, key: str, *, wait: float = DATABASE_WAIT):
+        self.dataset, self.key, self.wait = dataset, key, wait
         self._documents = host.database()[COLLECTION]
         self._prefix = f"{host.dataset_key(dataset)}/{key}/"
 
@@ -94,16 +108,17 @@ class Replaced:
         """Whether the run kept what it found, be it nothing; or whether something of what it kept is as wanted."""
         return self._documents.find_one(self._mine(wanted), {"_id": 1}) is not None
 
-    def keep(self, found: Found) -> None:
-        """Keep what a run is about to replace in a sample or frame."""
-        wrote = {f"wrote.{label_id}": looks for label_id, looks in found.wrote.items()}
-        changes = [
-            (self._id(found.unit_id), {"$setOnInsert": {"beside": found.beside}, "$set": {"unit": True, **wrote}})
-        ]
-        for number, label in found.replaced:
-            changes.append((self._id(found.unit_id, label["_id"]), {"$set": {"number": number, "label": label}}))
-        updates = [UpdateOne({"_id": kept_id}, change, upsert=True) for kept_id, change in changes]
-        patiently(lambda: self._documents.bulk_write(updates), wait=DATABASE_WAIT)
+    def keep(self, *found: Found, always: bool = True) -> None:
+        """Keep what a run is about to replace in samples or frames; `always`, those too in which that is nothing."""
+        updates = []
+        for unit in found:
+            wrote = {f"wrote.{label_id}": looks for label_id, looks in unit.wrote.items()}
+            first = {"$setOnInsert": {"beside": unit.beside}, "$set": {"unit": True, **wrote}}
+            updates.append(UpdateOne({"_id": self._id(unit.unit_id)}, first, upsert=always or bool(unit.replaced)))
+            for number, label in unit.replaced:
+                kept_id, change = self._id(unit.unit_id, label["_id"]), {"$set": {"number": number, "label": label}}
+                updates.append(UpdateOne({"_id": kept_id}, change, upsert=True))
+        patiently(lambda: self._documents.bulk_write(updates), wait=self.wait)
 
     def found(self) -> Iterator[Found]:
         """Yield what the run found, sample by sample; nothing if it kept nothing."""

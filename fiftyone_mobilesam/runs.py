@@ -61,8 +61,14 @@ class RunRecord:
             "versions": {"mobilesam": __version__, "fiftyone": fo.__version__},
             "paths_before": sorted(paths_in(self.dataset, label_field)),
         }
+        self.field_is_new = self.field_was_new  # as this call finds it
         self._failures_saved = -1
         patiently(self._register, wait=wait)
+
+    @property
+    def field_was_new(self) -> bool:
+        """Whether the label field came with the run, or with the first call of a job."""
+        return self.facts["label_field"] not in self.facts["paths_before"]
 
     def save(self) -> None:
         """Write state, counts, and failures if there are new ones."""

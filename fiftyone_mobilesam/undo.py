@@ -8,6 +8,7 @@ dataset is.
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from itertools import takewhile
 from typing import Any
 
 import fiftyone as fo
@@ -19,7 +20,7 @@ from fiftyone_mobilesam import host
 from fiftyone_mobilesam.confidence import NUMBERS, is_own
 from fiftyone_mobilesam.engine.report import UNDONE
 from fiftyone_mobilesam.fields import FRAMES, Target, labels_path
-from fiftyone_mobilesam.keep import JOURNAL, MEASURED, SKELETON, singles, stable_id
+from fiftyone_mobilesam.keep import JOURNAL, MEASURED, SKELETON, is_of, singles, stable_id
 from fiftyone_mobilesam.options import PROMPT_FIELDS
 from fiftyone_mobilesam.replaced import Found, Replaced
 from fiftyone_mobilesam.runs import call_of, describe, is_going_on, is_job, label_field_of, list_runs, paths_in
@@ -41,16 +42,16 @@ def labels_of_run(samples: SampleCollection, key: str) -> SampleCollection:
         return samples.filter_labels(field, F("run") == key)
     if any(call_of(config).get(name) for name in PROMPT_FIELDS):
         made, marked = F("prompt_id").exists(), f"{labels_path(samples, field)}.run"
-        return samples.filter_labels(field, made if samples.get_field(marked) is None else made & ~F("run").exists())
+        made = made if samples.get_field(marked) is None else made & ~F("run").exists()
+        return _with_journal(samples.filter_labels(field, made), field)
     return samples.select_labels(ids=list(_found(samples, field)), fields=field)
 
 
 def undo_run(dataset: fo.Dataset, key: str | None = None) -> dict[str, Any]:
     """Remove exactly what a run wrote: its labels; or, of a run in place, its masks and attributes.
 
-    Boxes that a run in place moved go back. What a run of the App replaced comes back as it was, ids included; where a
-    person has changed since what the run put there, that stays instead. What a job replaced cannot come back. Mask
-    files on disk stay.
+    Boxes that a run in place moved go back. What it replaced comes back as it was, ids included; where a person has
+    changed since what the run put there, that stays instead. Mask files on disk stay.
 
     Args:
         dataset: the dataset.
@@ -75,13 +76,14 @@ def undo_run(dataset: fo.Dataset, key: str | None = None) -> dict[str, Any]:
     config, kept = dataset.get_run_info(chosen).config, Replaced(dataset, chosen)
     field, counts = label_field_of(config), Counter(labels=0, restored=0, changed_since=0)
     if dataset.get_field(field) is not None:
-        in_place, changed = call_of(config).get("in_place"), set()
+        in_place, settled = bool(call_of(config).get("in_place")), set()
+        run = None if is_job(config) else chosen
         for found in kept.found():
-            changed |= _put_back(dataset, field, found, chosen, counts, in_place=bool(in_place))
+            settled |= _put_back(dataset, field, found, run, counts, in_place=in_place)
         if in_place:
-            counts["labels"] += _empty(dataset, chosen, config, but=changed)
+            counts["labels"] += _empty(dataset, chosen, config, but=settled)
         else:
-            counts["labels"] += _delete(dataset, chosen, field, but=changed)
+            counts["labels"] += _delete(dataset, chosen, field, but=settled)
         if is_job(config):
             _forget_journal(dataset, field)
         _delete_new_fields(dataset, field, config)
@@ -99,31 +101,50 @@ def why_not(dataset: fo.Dataset, key: str) -> str | None:
         return f"This run is going on: {describe(key, config)}. Stop it first; what is done is kept until you undo it."
     field = label_field_of(config)
     others = [other for other, that in configs.items() if label_field_of(that) == field]
-    written = {"run": {"$exists": False}, "prompt_id": {"$exists": True}} if is_job(config) else {"run": key}
-    later = Replaced(dataset, key).replaced_by(others, written=written)
+    kept, written = Replaced(dataset, key), {"run": key}
+    if is_job(config):  # which may have gone on after a run: then that is not a later one
+        others = [other for other in others if not is_job(configs[other])]
+        others = list(takewhile(lambda other: not kept.is_known({"label.run": other}), others))
+        written = {"run": {"$exists": False}, "prompt_id": {"$exists": True}}
+    later = kept.replaced_by(others, written=written)
     if later is None:
         return None
     return f"A later run replaced labels of this one. Undo that first: {describe(later, configs[later])}."
 
 
-def _put_back(dataset: fo.Dataset, field: str, found: Found, key: str, counts: Counter, *, in_place: bool) -> set[str]:
-    """Undo a run in a sample or frame whose field was there before. Return the ids of the run's labels that stay."""
+def _with_journal(samples: SampleCollection, field: str) -> SampleCollection:
+    """Return a view of the documents that a job wrote into: others have labels like its own of `apply_model`."""
+    if samples.get_field(f"{field}.fingerprint") is None:
+        return samples
+    written = F(f"{field.removeprefix(FRAMES)}.fingerprint").exists()
+    return samples.match_frames(written) if field.startswith(FRAMES) else samples.match(written)
+
+
+def _put_back(
+    dataset: fo.Dataset, field: str, found: Found, run: str | None, counts: Counter, *, in_place: bool
+) -> set[str]:
+    """Undo a run in a sample or frame whose field was there before.
+
+    Return the ids of its labels that a person changed and, in place, of those that are back.
+    """
     frames, name = field.startswith(FRAMES), field.removeprefix(FRAMES)
     documents, this = host.documents(dataset, frames=frames), {"_id": ObjectId(found.unit_id)}
     value = (documents.find_one(this, {name: 1}) or {}).get(name)
     now = singles(value)
-    after = found.put_back(now, key, in_place=in_place)
-    there, ours = {label["_id"]: label for label in after}, [label for label in now if label.get("run") == key]
+    after = found.put_back(now, run, in_place=in_place)
+    there, ours = {label["_id"]: label for label in after}, [label for label in now if is_of(label, run)]
     back = [label for _, label in found.replaced if there.get(label["_id"]) == label]
-    if (new := found.value(value, after)) != value:
+    # In place the journal still tells which of the others to empty.
+    journal = JOURNAL if run is None and not in_place else ()
+    if (new := found.value(value, after, without=journal)) != value:
         changes = {name: new, "last_modified_at": datetime.now(timezone.utc)}
         documents.update_one(this, {"$set": changes})
         host.reload_documents(dataset, [found.unit_id], frames=frames)
-    stay = [label for label in ours if there.get(label["_id"]) is label and not found.untouched(label, key)]
+    stay = [label for label in ours if there.get(label["_id"]) is label and not found.untouched(label, run)]
     counts.update(
         restored=len(back), changed_since=len(stay), labels=len(ours) - len(stay) if not in_place else len(back)
     )
-    return {str(label["_id"]) for label in stay}
+    return {str(label["_id"]) for label in [*stay, *(back if in_place else ())]}
 
 
 def _delete(dataset: fo.Dataset, key: str, field: str, *, but: set[str]) -> int:
@@ -147,9 +168,12 @@ def _empty(dataset: fo.Dataset, key: str, config: Any, *, but: set[str]) -> int:
         boxes = dict(_pairs(*view.values([f"{path}.id", f"{path}.prompt_box"])))
     boxes = {label_id: box for label_id, box in boxes.items() if label_id not in but}
     if boxes:
-        dataset.set_label_values(f"{path}.confidence", dict.fromkeys(_own_confidences(view, path)))
+        own = [label_id for label_id in _own_confidences(view, path) if label_id in boxes]
+        dataset.set_label_values(f"{path}.confidence", dict.fromkeys(own))
         dataset.set_label_values(f"{path}.bounding_box", {i: box for i, box in boxes.items() if box is not None})
         for name in FILLED:
+            if dataset.get_field(f"{path}.{name}") is None:
+                continue
             dataset.set_label_values(f"{path}.{name}", dict.fromkeys(boxes))
     return len(boxes)
 

@@ -6,7 +6,7 @@ FiftyOne ends an ordinary operator after 600 s. A generator may go on, and what 
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -18,13 +18,13 @@ from fiftyone.operators import types
 from pymongo.errors import PyMongoError
 
 from fiftyone_mobilesam.app._names import uri
+from fiftyone_mobilesam.app._stops import stoppable
 from fiftyone_mobilesam.app.recorded_run import Progress
 from fiftyone_mobilesam.engine.report import RunStopped
 from mobilesam.errors import reason_of
 
 # FiftyOne puts "Done" below whatever is shown, and shows a window again with each message.
 GOES_ON = "'Done' hides this window until the next news. It does not stop the run; the result will be shown here."
-_stops: dict[str, threading.Event] = {}  # of the runs of this process, by the token in their stop button
 _bars, _running, _bars_before = threading.Lock(), 0, True
 
 
@@ -76,27 +76,17 @@ class LongOperator(foo.Operator):
         return self.work(samples, **self.read(samples, params))
 
 
-def stop(token: str) -> bool:
-    """Stop a run after its current batch. Return whether there was one."""
-    event = _stops.get(token)
-    if event is not None:
-        event.set()
-    return event is not None
-
-
 def _streamed(ctx: Any, work: partial, show: Callable[[dict[str, Any]], types.Property]) -> Iterator[Any]:
     # Nobody stops the thread if the browser goes away: the run ends by itself and is recorded.
-    token, event, news = uuid4().hex, threading.Event(), queue.SimpleQueue()
-    _stops[token] = event
+    token, event, news, here = uuid4().hex, threading.Event(), queue.SimpleQueue(), ExitStack()
+    here.enter_context(stoppable(token, event))  # before the button can be pressed
 
     def target() -> None:
         try:
-            with _without_console_bars():
+            with here, _without_console_bars():
                 news.put(work(on_progress=news.put, stop=event))
         except BaseException as error:  # or the App would wait for ever
             news.put(error)
-        finally:
-            del _stops[token]
 
     threading.Thread(target=target, daemon=True).start()
     yield _show_progress(ctx, token, "Loading the model ...", 0.0)

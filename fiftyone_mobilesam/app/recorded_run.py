@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_mobilesam.app._stops import stoppable
 from fiftyone_mobilesam.app.existing import keeper, settle
 from fiftyone_mobilesam.engine.report import Report, RunStopped
 from fiftyone_mobilesam.fields import Target, labels_path
@@ -47,7 +48,7 @@ def segment(
         existing, replace_own_work: what becomes of labels that the field has, see `existing.settle`. They are kept
             unless this says otherwise, and undo brings back what is replaced.
         on_progress: called now and then.
-        stop: ends the run early when it is set. What is done is kept.
+        stop: ends the run early when it is set, as `_stops.stop(key)` does. What is done is kept.
         step: what is done, if there are several steps.
         **options: see `fiftyone_mobilesam.options.Options`.
 
@@ -62,7 +63,7 @@ def segment(
     from fiftyone_mobilesam.engine.identity import identity, name_of_weights, resolved_precision  # torch comes with it
     from fiftyone_mobilesam.models import shared_model
 
-    key = run_key(label_field)
+    key, stop = run_key(label_field), stop or threading.Event()
     # Before the record: weights may not load.
     keep = keeper(samples, label_field, key, in_place=chosen.in_place)
     model = shared_model(device, precision, weights=weights, run=key, stop=stop, before_write=keep)
@@ -76,15 +77,16 @@ def segment(
         record.save()
 
     try:
-        samples.apply_model(
-            model,
-            label_field=label_field,
-            batch_size=batch_size,
-            num_workers=0,
-            skip_failures=False,  # the model raises for no sample: what is raised is a write that failed
-            progress=follow(on_progress, stop, model, step=step, beat=beat),
-            **{"on_error": "skip", **chosen.changed()},
-        )
+        with stoppable(key, stop):
+            samples.apply_model(
+                model,
+                label_field=label_field,
+                batch_size=batch_size,
+                num_workers=0,
+                skip_failures=False,  # the model raises for no sample: what is raised is a write that failed
+                progress=follow(on_progress, stop, model, step=step, beat=beat),
+                **{"on_error": "skip", **chosen.changed()},
+            )
     except BaseException as error:
         model.last_run.end(error)
         if not isinstance(error, RunStopped):

@@ -6,8 +6,8 @@ import fiftyone as fo
 from fiftyone import operators as foo
 from fiftyone.operators import types
 
-from fiftyone_mobilesam.app import _progress as progress
 from fiftyone_mobilesam.app._forms import choose
+from fiftyone_mobilesam.app._stops import is_here, stop
 from fiftyone_mobilesam.engine.report import count
 from fiftyone_mobilesam.fields import labels_path
 from fiftyone_mobilesam.replaced import Replaced
@@ -24,7 +24,7 @@ class StopRun(foo.Operator):
 
     def execute(self, ctx: Any) -> dict[str, Any]:
         """Stop after the current images."""
-        return {"stopping": progress.stop(str(ctx.params.get("token")))}
+        return {"stopping": stop(str(ctx.params.get("token")))}
 
 
 class ShowRun(foo.Operator):
@@ -91,8 +91,8 @@ class UndoRun(foo.Operator):
     )
 
     def resolve_input(self, ctx: Any) -> types.Property:
-        """Choose the run, latest first, and see what goes."""
-        inputs = types.Object()
+        """Choose the run, latest first, and see what goes; one that is going on in this App is stopped instead."""
+        inputs, button = types.Object(), "Undo"
         configs = {key: ctx.dataset.get_run_info(key).config for key in list_runs(ctx.dataset)}
         if configs:
             latest = next(iter(configs))
@@ -101,18 +101,25 @@ class UndoRun(foo.Operator):
             chosen = ctx.params.get("run") if ctx.params.get("run") in configs else latest
             if (why := why_not(ctx.dataset, chosen)) is None:
                 inputs.view("what", types.Warning(label=_what_goes(ctx.dataset, chosen)))
+            elif is_here(chosen):
+                text = "It stops after the current images. What is done is kept; once it has ended, undo it here."
+                inputs.bool(_stop_name(chosen), default=True, required=True, label="Stop this run", description=text)
+                button = "Stop"
             else:
                 notice = inputs.view("not_now", types.Notice(label=why))
                 notice.invalid, notice.error_message = True, why
         else:
             nothing = inputs.view("nothing", types.Notice(label="No MobileSAM run is recorded with this dataset."))
             nothing.invalid, nothing.error_message = True, "There is nothing to undo."
-        view = types.PromptView(label=self.config.label, submit_button_label="Undo")
+        view = types.PromptView(label=self.config.label, submit_button_label=button)
         return types.Property(inputs, view=view)
 
     def execute(self, ctx: Any) -> dict[str, Any]:
-        """Undo it."""
-        result = undo_run(ctx.dataset, ctx.params.get("run"))
+        """Undo it; or stop it, if the form offered that: a run that has ended meanwhile is not undone unasked."""
+        run = ctx.params.get("run")
+        if run and ctx.params.get(_stop_name(run)):
+            return {"run": run, "stopping": stop(run)}
+        result = undo_run(ctx.dataset, run)
         if not ctx.delegated:
             ctx.trigger("reload_dataset")
         return result
@@ -120,6 +127,10 @@ class UndoRun(foo.Operator):
     def resolve_output(self, ctx: Any) -> types.Property:
         """Say what has gone."""
         outputs = types.Object()
+        if (stopping := (ctx.results or {}).get("stopping")) is not None:
+            text = "The run stops after the current images" if stopping else "The run had ended already"
+            outputs.md(f"{text}. What it made is kept; to take it back, come here again.", name="text")
+            return types.Property(outputs, view=types.View(label="Stop"))
         outputs.str("label_field", label="Field")
         outputs.int("labels", label="Labels removed, or emptied in place")
         outputs.int("restored", label="Labels that are back")
@@ -129,6 +140,11 @@ class UndoRun(foo.Operator):
     def __call__(self, dataset: fo.Dataset, run: str | None = None) -> dict[str, Any]:
         """Undo a run from Python: see `fiftyone_mobilesam.undo.undo_run`."""
         return undo_run(dataset, run)
+
+
+def _stop_name(run: str) -> str:
+    """Return what the form calls its "Stop this run", so that a yes is to one run and no other."""
+    return f"stop_{run}"
 
 
 def _what_goes(dataset: fo.Dataset, run: str) -> str:

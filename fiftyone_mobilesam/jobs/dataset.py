@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fiftyone_mobilesam.engine.run import Settings, processes, run
 from fiftyone_mobilesam.jobs.former import former_name
 from fiftyone_mobilesam.keep import Names
 from fiftyone_mobilesam.options import Options, check_count
+from fiftyone_mobilesam.replaced import Replaced
 from fiftyone_mobilesam.runs import RunRecord, call_of, check_no_other_job, failures_of_run, find_job, job_key
 from fiftyone_mobilesam.sinks.dataset import DatasetSink
 from fiftyone_mobilesam.sinks.form import DatasetForm
@@ -63,7 +65,8 @@ def label(
             on with another folder leaves the files that are there where they are.
         cache_dir, weights, precision: see `load_model`.
         max_pixels: images of more pixels are failures. Default: 178,956,970, where Pillow suspects an attack.
-        overwrite: whether labels in `label_field` that no job wrote may be replaced. Default: FieldError.
+        overwrite: whether labels in `label_field` that no job wrote may be replaced, until the job is undone. Default:
+            FieldError.
         database_wait: seconds to wait for a database that is away.
         propagate: whether to carry each labeled object on through the frames of its video, or through the images in
             order; of `dataset.group_by("scene", order_by="number")` each group, and of a dataset of groups the slices
@@ -108,8 +111,12 @@ def label(
     form = DatasetForm(source.label_field, parsed, names, call["output_dir"], drift)
     settings = Settings(form, parsed, call["weights"], precision, call["cache_dir"], max_pixels)
     report = Report(job, label_field, total=len(source), call=call)
+    kept = Replaced(source.root, key, wait=database_wait)
+    if not source.root.has_run(key):  # a job of this name that was deleted
+        patiently(kept.forget, wait=database_wait)
     record = RunRecord(samples, key, report, call, made_from=name, is_job=True, wait=database_wait)
-    sink = DatasetSink(source.documents, form, report, wait=database_wait)
+    keep = None if record.field_is_new else partial(kept.keep, always=not record.field_was_new)
+    sink = DatasetSink(source.documents, form, report, wait=database_wait, keep=keep)
     with keeping_books(report, record.save):
         patiently(source.declare, wait=database_wait)  # after the record: undo removes what was not there before
         items = source.pending(names, report, on_disk=output_dir is not None)

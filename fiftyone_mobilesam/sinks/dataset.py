@@ -1,6 +1,7 @@
 """What was made goes to disk and to the database: masks first, then labels and journal in one update."""
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fiftyone_mobilesam.database import patiently
 from fiftyone_mobilesam.engine.item import Outcome, failed
 from fiftyone_mobilesam.engine.report import Report
 from fiftyone_mobilesam.keep import JOURNAL
+from fiftyone_mobilesam.replaced import Found
 from fiftyone_mobilesam.sinks.form import DatasetForm, DatasetItem
 from mobilesam.errors import JobError
 from mobilesam.files import replacing
@@ -25,12 +27,23 @@ MAX_DOCUMENT_BYTES = 16 * 2**20
 
 
 class DatasetSink:
-    """Writes outcomes into a label field, and books each when it is safe. For `wait` see `patiently`."""
+    """Writes outcomes into a label field, and books each when it is safe. For `wait` see `patiently`.
 
-    def __init__(self, documents: Collection, form: DatasetForm, report: Report, *, wait: float):
+    `keep` is told first what will be replaced, so that undo can bring it back; None where there is nothing.
+    """
+
+    def __init__(
+        self,
+        documents: Collection,
+        form: DatasetForm,
+        report: Report,
+        *,
+        wait: float,
+        keep: Callable[..., None] | None = None,
+    ):
         # j: a database that is killed would lose up to 100 ms of updates that it has acknowledged.
         self.documents = documents.with_options(write_concern=WriteConcern(w=1, j=True))
-        self.form, self.report, self.wait = form, report, wait
+        self.form, self.report, self.wait, self.keep = form, report, wait, keep
         self.waiting: list[tuple[DatasetItem, Outcome]] = []
         self.bytes, self.flushed = 0, time.monotonic()
 
@@ -57,11 +70,26 @@ class DatasetSink:
         """Write what was kept back."""
         waiting, self.waiting, self.bytes = self.waiting, [], 0
         if waiting:
+            if self.keep is not None:
+                self._keep({item.key: (item, outcome.content.labels) for item, outcome in waiting})
             updates = [self._update(item, outcome.content.labels) for item, outcome in waiting]
             refused = patiently(lambda: self._write(updates), wait=self.wait)
             for number, (item, outcome) in enumerate(waiting):
                 self.report.book(failed(item, refused[number]) if number in refused else outcome)
         self.flushed = time.monotonic()
+
+    def _keep(self, waiting: dict[str, tuple[DatasetItem, dict[str, Any]]]) -> None:
+        """Keep what is about to be replaced."""
+        field, in_place = self.form.label_field, self.form.options.in_place
+        wanted = {"_id": {"$in": [ObjectId(key) for key in waiting]}}
+        there = patiently(lambda: list(self.documents.find(wanted, {field: 1})), wait=self.wait)
+        found = []
+        for document in there:
+            item, labels = waiting[str(document["_id"])]
+            stays = {str(label["_id"]) for label in item.stays.all()}
+            found.append(Found.of(item.key, document.get(field), labels, None, in_place=in_place, stays=stays))
+        if found:
+            self.keep(*found)
 
     def _write(self, updates: list[UpdateOne]) -> dict[int, str]:
         """Update documents; return for those the database refused their place in the list and the reason."""

@@ -107,8 +107,7 @@ class DatasetForm:
             self._name(item, made)
         failures = failures_of(item, made)
         pngs = {} if self.output_dir is None else dict(self._to_disk(item, d) for d in made if d.mask is not None)
-        kept_files = [*stays.labels.values(), *stays.before, *stays.after]
-        pngs |= {Path(label["mask_path"]).name: None for label in kept_files if label.get("mask_path")}
+        pngs |= {Path(label["mask_path"]).name: None for label in stays.all() if label.get("mask_path")}
         labels = label.to_dict()
         if isinstance(label, fo.Detections):
             labels["detections"] = stays.written(labels["detections"], made_from(item.prompts, masks=self.names.masks))

@@ -12,7 +12,7 @@ from mobilesam.fast.backend import Device
 
 # How to compute what comes out the same; what has only one value here; what is of another task.
 COMPUTING = {"batch", "channels_last", "compile", "deterministic", "dnn", "half", "int8", "quantize", "seed", "workers"}
-ONE_VALUE = {"cfg", "data", "mode", "model", "rect", "retina_masks", "save_frames", "source", "task", "tracker"}
+ONE_VALUE = {"cfg", "data", "mode", "model", "rect", "retina_masks", "source", "task", "tracker"}
 OF_OTHERS = {"agnostic_nms", "end2end", "nms", "plots", "stream_buffer", "verbose"}
 IGNORED = COMPUTING | ONE_VALUE | OF_OTHERS
 # Nothing is lost where they are switched off, which is their default.
@@ -43,7 +43,9 @@ class PredictOptions:
         vid_stride: read every so many frames of a video.
         device: move the model there first; None and "" leave it where it is.
         imgsz: 1024, the only size this model has.
-        save: write a picture of each image to `<save_dir>/<name>.jpg`; of a video one a frame.
+        save: write a picture of each image to `<save_dir>/<name>.jpg`; a video to `<save_dir>/<name>.avi`, on a Mac
+            `.mp4`.
+        save_frames: with `save`, write each frame of a video to `<save_dir>/<name>_frames/<name>_<number>.jpg`, too.
         save_txt: write `<save_dir>/labels/<name>.txt`, see `Results.save_txt`.
         save_conf: with the score at the end of each line.
         save_crop: write `<save_dir>/crops/<object>/<name>.jpg`, see `Results.save_crop`.
@@ -62,6 +64,7 @@ class PredictOptions:
     device: Device = None
     imgsz: int | Sequence[int] = 1024
     save: bool = False
+    save_frames: bool = False
     save_txt: bool = False
     save_conf: bool = False
     save_crop: bool = False

@@ -22,12 +22,19 @@ class ResultFiles:
     """The half of `Results` that writes."""
 
     @property
+    def frame(self) -> tuple[str, int] | None:
+        """The path of the video that the image is of, and its number there, from 1; None of another image."""
+        video, _, number = self.path.rpartition("#")
+        is_frame = number.isdigit() and Path(video).suffix.lower() in VIDEO_SUFFIXES
+        return (video, int(number)) if is_frame else None
+
+    @property
     def stem(self) -> str:
         """What files about the image are called after: its name without suffix, and the number of a video's frame."""
-        video, _, frame = self.path.rpartition("#")
-        if frame.isdigit() and Path(video).suffix.lower() in VIDEO_SUFFIXES:
-            return f"{Path(video).stem}_{frame}"
-        return Path(self.path).stem
+        if self.frame is None:
+            return Path(self.path).stem
+        video, number = self.frame
+        return f"{Path(video).stem}_{number}"
 
     def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
         """Return plain data: one dict an object with name, class, confidence, box and segments.

@@ -58,23 +58,28 @@ class PredictRun:
         folder = RunFolder(self.args)
         self._call("on_predict_start")
         start = time.perf_counter()
-        for (path, image), find in zip(images, finders, strict=False):
-            bgr = np.ascontiguousarray(image[..., ::-1])
-            self.batch = [path], [bgr], [""]
-            self._call("on_predict_batch_start")
-            read = time.perf_counter()
-            crops = find(image)
-            found = time.perf_counter()
-            result = self._result(path, bgr, crops)
-            times = [1000 * (after - before) for before, after in pairwise((start, read, found, time.perf_counter()))]
-            result.speed = dict(zip(("preprocess", "inference", "postprocess"), times, strict=True))
-            self.results = [result]
-            self._call("on_predict_postprocess_end")
-            folder.write(result)
-            self.save_dir = folder.path if folder.wanted else None
-            self._call("on_predict_batch_end")
-            yield from self.results
-            start = time.perf_counter()
+        try:
+            for (path, image), find in zip(images, finders, strict=False):
+                bgr = np.ascontiguousarray(image[..., ::-1])
+                self.batch = [path], [bgr], [""]
+                self._call("on_predict_batch_start")
+                read = time.perf_counter()
+                crops = find(image)
+                found = time.perf_counter()
+                result = self._result(path, bgr, crops)
+                times = [
+                    1000 * (after - before) for before, after in pairwise((start, read, found, time.perf_counter()))
+                ]
+                result.speed = dict(zip(("preprocess", "inference", "postprocess"), times, strict=True))
+                self.results = [result]
+                self._call("on_predict_postprocess_end")
+                folder.write(result)
+                self.save_dir = folder.path if folder.wanted else None
+                self._call("on_predict_batch_end")
+                yield from self.results
+                start = time.perf_counter()
+        finally:  # also where the caller stops, or an image cannot be used
+            folder.close()
         self._call("on_predict_end")
 
     def _call(self, event: str) -> None:

@@ -12,6 +12,17 @@ from mobilesam.errors import ImageError
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 
 
+UNKNOWN_FPS = 30.0
+
+
+def frames_per_second(path: str | Path) -> float:
+    """Return how many frames a second a video says that it has, and 30 if it does not say."""
+    import cv2
+
+    fps = cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS)
+    return fps if math.isfinite(fps) and fps > 0 else UNKNOWN_FPS
+
+
 class VideoFrames:
     """An open video. Reading goes forward at the cost of decoding; a step back opens the file again.
 
@@ -36,14 +47,20 @@ class VideoFrames:
         return (frame for _, frame in self.every(1))
 
     def every(self, stride: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the last of each `stride` frames, with its number; an `ImageError` if there is no frame at all."""
+        """Yield the last of each `stride` frames, with its number; an `ImageError` if there is no frame at all.
+
+        A frame that cannot be decoded is left out.
+        """
+        found = False
         for number in itertools.count(stride, stride):
             frame = self._read(number)
-            if frame is None and number == stride and (stride == 1 or self._read(1) is None):
-                raise ImageError(f"source must be a video that OpenCV can read, got {self.path!r} without a frame.")
-            if frame is None:
-                return
-            yield number, frame
+            if frame is not None:
+                found = True
+                yield number, frame
+            elif number >= self._end:
+                break
+        if not found and (stride == 1 or self._read(1) is None):
+            raise ImageError(f"source must be a video that OpenCV can read, got {self.path!r} without a frame.")
 
     def _read(self, number: int) -> np.ndarray | None:
         import cv2
@@ -54,9 +71,7 @@ class VideoFrames:
         while there and self._next <= number:
             there, self._next = self._video.grab(), self._next + 1
         if not there:
-            self._end = min(number, self._end)
-        there, frame = self._video.retrieve() if there else (False, None)
-        if not there:
-            self._video = None
+            self._end, self._video = min(number, self._end), None
             return None
-        return np.ascontiguousarray(frame[..., ::-1])
+        there, frame = self._video.retrieve()
+        return np.ascontiguousarray(frame[..., ::-1]) if there else None

@@ -3,6 +3,7 @@
 import re
 
 import fiftyone as fo
+import fiftyone.operators as foo
 import numpy as np
 import pytest
 from fiftyone.operators.executor import ExecutionError
@@ -14,6 +15,7 @@ from fiftyone_mobilesam import host
 from fiftyone_mobilesam.app.recorded_run import segment
 from fiftyone_mobilesam.replaced import COLLECTION
 from fiftyone_mobilesam.review import Review
+from fiftyone_mobilesam.runs import list_runs
 from fiftyone_mobilesam.undo import undo_run
 from mobilesam import FieldError
 
@@ -181,11 +183,13 @@ def test_the_list_of_runs_says_what_a_person_asks(plugin, dataset):
     assert "3 labels that it replaced come back" in inputs["what"]["view"]["label"]
 
 
-def test_undo_of_a_run_that_is_going_on_is_not_offered(plugin, dataset):
+def test_undo_of_a_run_that_is_going_on_is_not_offered(plugin, dataset, monkeypatch):
     seen = {}
 
     def look(progress):
+        monkeypatch.setattr("fiftyone_mobilesam.app._stops._events", {})  # as another process has it
         seen.update(form(plugin, "undo_run", dataset))
+        monkeypatch.undo()
         with pytest.raises(FieldError, match="Stop it first"):
             undo_run(dataset)
 
@@ -195,6 +199,31 @@ def test_undo_of_a_run_that_is_going_on_is_not_offered(plugin, dataset):
     assert "what" not in seen
     dataset.reload()
     assert undo_run(dataset)["labels"] == 6
+
+
+def test_the_form_stops_a_run_that_is_going_on(plugin, dataset):
+    seen = {}
+
+    def look(progress):
+        if seen:
+            return
+        inputs = form(plugin, "undo_run", dataset)
+        [key] = list_runs(dataset)
+        seen.update(stop=inputs[f"stop_{key}"], params={"run": key, f"stop_{key}": True})
+        assert not inputs.keys() & {"what", "not_now"}
+        ctx = foo.ExecutionContext({"dataset_name": dataset.name, "params": seen["params"]})
+        operator = foo.get_operator(plugin + "undo_run")
+        assert operator.resolve_input(ctx).to_json()["view"]["submit_button_label"] == "Stop"
+        seen["result"] = run(plugin, "undo_run", dataset, params=seen["params"])
+
+    assert segment(dataset, "masks", prompt_field="boxes", on_progress=look)["state"] == "interrupted"
+    assert seen["stop"]["default"] is True
+    assert seen["result"]["stopping"]
+    dataset.reload()
+    made = dataset.count("masks.detections")
+    assert not run(plugin, "undo_run", dataset, params=seen["params"])["stopping"]  # it has ended: a yes to stop it
+    assert dataset.count("masks.detections") == made < 6
+    assert undo_run(dataset)["labels"] == made
 
 
 @pytest.mark.parametrize("shown_as", ["a video", "images"])
