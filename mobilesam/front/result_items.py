@@ -132,6 +132,26 @@ class Masks(_Items):
         return [polygon / size for polygon in self.xy]
 
 
+def boxes_of(data: Array, orig_shape: tuple[int, int]) -> Boxes:
+    """Return (N, 6), or (6,) of one object, as boxes that end at the edges of the image; a ValueError for others."""
+    rows = torch.as_tensor(data).float()
+    if rows.shape[-1:] != (6,) or rows.ndim not in (1, 2):
+        raise ValueError(f"boxes must have shape (N, 6), x1, y1, x2, y2, score and class, got {tuple(rows.shape)}.")
+    rows = rows.reshape(-1, 6).clone()
+    height, width = orig_shape
+    rows[:, 0:4:2] = rows[:, 0:4:2].clamp(0, width)
+    rows[:, 1:4:2] = rows[:, 1:4:2].clamp(0, height)
+    return Boxes(rows if torch.is_tensor(data) else to_numpy(rows), orig_shape)
+
+
+def masks_of(data: Array, orig_shape: tuple[int, int]) -> Masks:
+    """Return (N, H, W), or (H, W) of one object, as masks of the image; a ValueError for others."""
+    if tuple(data.shape[-2:]) != tuple(orig_shape) or data.ndim not in (2, 3):
+        height, width = orig_shape
+        raise ValueError(f"masks must have shape (N, {height}, {width}), got {tuple(data.shape)}.")
+    return Masks((data != 0).reshape(-1, *orig_shape), orig_shape)
+
+
 def as_rows(index: Any) -> Any:
     """Return an index that keeps the first axis: a list of one row for a number of any kind, others as they are."""
     try:

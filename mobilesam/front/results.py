@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from mobilesam.errors import UnsupportedError
 from mobilesam.front.pictures import Pictures
 from mobilesam.front.result_files import ResultFiles
-from mobilesam.front.result_items import Boxes, Masks, OnDevice, as_rows
+from mobilesam.front.result_items import Boxes, Masks, OnDevice, as_rows, boxes_of, masks_of
 from mobilesam.geometry import rle as run_lengths
 from mobilesam.geometry.masks import to_numpy
 from mobilesam.geometry.polygons import parts
@@ -84,6 +85,35 @@ class Results(Pictures, ResultFiles, OnDevice):
     def new(self) -> "Results":
         """Return a result of the same image without objects."""
         return self[:0]
+
+    def update(self, boxes: Any = None, masks: Any = None, **others: Any) -> None:
+        """Put other boxes, masks or both in place of those that are here. There must be as many of both.
+
+        What was known of the former masks, `low_res_logits` and `mask_quality`, goes with them.
+
+        Args:
+            boxes: (N, 6) x1, y1, x2, y2, score, class, cut off at the edges of the image; a tensor or an array.
+            masks: (N, H, W) of the image's size, 0 where the object is not; a tensor or an array.
+            **others: what Ultralytics' results of other tasks have, such as `probs`; None.
+
+        Raises:
+            UnsupportedError: one of the others.
+            ValueError: another shape, or not as many boxes as masks.
+        """
+        if unsupported := [name for name, value in others.items() if value is not None]:
+            raise UnsupportedError(
+                f"update() must be given boxes or masks, got {', '.join(unsupported)}. Leave it out."
+            )
+        new_boxes = self.boxes if boxes is None else boxes_of(boxes, self.orig_shape)
+        new_masks = self.masks if masks is None else masks_of(masks, self.orig_shape)
+        if len(new_boxes) != len(new_masks):
+            raise ValueError(
+                f"boxes and masks must be as many, got {len(new_boxes)} and {len(new_masks)}. Give both to update()."
+            )
+        self.boxes, self.masks = new_boxes, new_masks
+        self.names = {int(c): str(int(c)) for c in to_numpy(new_boxes.cls)} | self.names
+        if masks is not None:
+            self.low_res_logits, self.mask_quality = None, np.full(len(new_masks), np.nan)
 
     def verbose(self) -> str:
         """Return one line: how many masks, and their scores."""
