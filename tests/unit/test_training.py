@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 from PIL import Image
 from scenes import draw_scene
 from tolerances import LOW_RES_LOGITS, SCORE
+from trained import CARD, nudged
 
 from mobilesam import SAM, CheckpointError, Prompt, SamPredictor, build_sam_vit_t, make_prompts, weights
 from mobilesam.errors import NotEnoughTruthError
@@ -17,9 +17,9 @@ from mobilesam.heads.files import heads_for
 from mobilesam.training.check import Checked
 from mobilesam.training.decoder import decode
 from mobilesam.training.examples import Annotated, mirrored
+from mobilesam.training.out import write
 from mobilesam.training.photographs import bundled_photographs
 from mobilesam.training.quality import inheritance, lend_heads
-from mobilesam.training.train import _write
 from mobilesam.training.unfinished import Unfinished
 from mobilesam.weights import save_checkpoint
 
@@ -137,18 +137,16 @@ def test_a_checkpoint_takes_the_place_of_the_embeddings_on_a_full_disk(sam, tmp_
         save(*arguments)
 
     monkeypatch.setattr(weights, "save_checkpoint", full_while_they_are_there)
-    _write(sam, tmp_path / "new.pt", {}, Unfinished(tmp_path / "new.pt"))
+    write(sam, tmp_path / "new.pt", CARD, Unfinished(tmp_path / "new.pt"))
     assert weights.load_state_dict(tmp_path / "new.pt").keys() == sam.state_dict().keys()
-    assert kept.parent.is_dir()
+    assert [path.name for path in kept.parent.iterdir()] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.md", "new.pt", "new.pt.unfinished"]
 
 
 @pytest.fixture
 def trained(sam):
     """Weights that are a little other than the bundled ones."""
-    new = deepcopy(sam)
-    with torch.no_grad():
-        new.mask_decoder.iou_token.weight.mul_(1.001)
-    return lend_heads(sam, new)
+    return nudged(sam)
 
 
 def told(masks, rng, *, offset=0.2, slope=0.5, noise=0.01):
