@@ -110,7 +110,7 @@ def train(args: argparse.Namespace) -> int:
     names = ("out", "overwrite", "prompts", "passes", "may_forget", "seed", "limit")
     options = {name: getattr(args, name) for name in names}
     training = _model(args).train(args.coco, args.images, **options)
-    print(training)
+    print(training.text)
     for name, reason in training.failed:
         print(f"{name}: {reason}", file=sys.stderr)
     return OK if training.path else SOME_FAILED
@@ -181,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--images", required=True, help="their folder")
     command.add_argument("--prompts", default="box", choices=("box", "point", "jitter"))
     command.add_argument("--quality", default="fast", choices=("fast", "best"))
-    command.add_argument("--limit", type=int, metavar="N", help="use N images at most")
+    command.add_argument("--limit", type=_positive, metavar="N", help="use N images at most")
     command.add_argument("--json", metavar="FILE", help="write all figures")
     command.add_argument("--plot", metavar="FILE", help="draw predicted against true IoU")
     command = add("train", train, model)
@@ -190,15 +190,21 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", default="mobile_sam_trained.safetensors", metavar="FILE", help="the new checkpoint")
     command.add_argument("--overwrite", action="store_true", help="replace --out if it is there")
     command.add_argument("--prompts", default="given", choices=("given", "point", "both"), help="boxes, clicks or both")
-    command.add_argument("--passes", type=int, metavar="N", help="over all masks; default: by their number")
+    command.add_argument("--passes", type=_positive, metavar="N", help="over all masks; default: by their number")
     command.add_argument(
         "--may-forget", type=float, default=0.004, metavar="X", help="mean IoU that photographs may lose; 1 for any"
     )
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--limit", type=int, metavar="N", help="use N images at most")
+    command.add_argument("--limit", type=_positive, metavar="N", help="use N images at most")
     add("info", info, model)
     add("download", download).add_argument("--out", metavar="FILE", help="default: in the user's cache folder")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 is wanted, got {text!r}")
+    return int(text)
 
 
 def _numbers(count: int) -> Any:

@@ -56,8 +56,9 @@ def resolve(weights: str | Path) -> Path:
         return path
     if str(weights) in NAMES:
         return NAMES[str(weights)]
+    what = "is a folder" if path.is_dir() else "does not exist"
     raise CheckpointError(
-        f'weights must be a file, "mobile_sam.pt" or "mobile_sam_coco.pt", got {str(weights)!r}, which does not exist. '
+        f'weights must be a file, "mobile_sam.pt" or "mobile_sam_coco.pt", got {str(weights)!r}, which {what}. '
         'Use "mobile_sam.pt" for the bundled weights.'
     )
 
@@ -172,7 +173,11 @@ def read_card(path: str | Path) -> dict[str, Any] | None:
     elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             text = archive.read(name) if (name := f"archive/{CARD}.json") in archive.namelist() else None
-    return None if text is None else json.loads(text)
+    try:
+        card = None if text is None else json.loads(text)
+    except ValueError:
+        return None  # somebody else's note under this name
+    return card if isinstance(card, dict) else None
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -34,10 +34,12 @@ class LongOperator(foo.Operator):
     Attributes:
         work: is called with samples, keywords, `on_progress` and `stop`, and returns a summary, JSON serializable.
         show: makes the App's output of the summary.
+        after_error: what is said of the data after a run that an error ended.
     """
 
     work: Callable[..., dict[str, Any]]
     show: Callable[[dict[str, Any]], types.Property]
+    after_error = "What was done before is kept; 'Undo a MobileSAM run' takes it back."
 
     def target(self, ctx: Any) -> SampleCollection:
         """Return the samples that a request is about."""
@@ -55,7 +57,7 @@ class LongOperator(foo.Operator):
             return work(on_progress=lambda progress: ctx.set_progress(*progress))
         if "operator_uri" not in ctx.request_params:  # which only the App sends
             return work()
-        return _streamed(ctx, work, self.show)
+        return _streamed(ctx, work, self.show, self.after_error)
 
     def __call__(self, samples: SampleCollection, *, delegate: bool = False, **params: Any) -> Any:
         """Do the work from Python.
@@ -76,7 +78,9 @@ class LongOperator(foo.Operator):
         return self.work(samples, **self.read(samples, params))
 
 
-def _streamed(ctx: Any, work: partial, show: Callable[[dict[str, Any]], types.Property]) -> Iterator[Any]:
+def _streamed(
+    ctx: Any, work: partial, show: Callable[[dict[str, Any]], types.Property], after_error: str
+) -> Iterator[Any]:
     # Nobody stops the thread if the browser goes away: the run ends by itself and is recorded.
     token, event, news, here = uuid4().hex, threading.Event(), queue.SimpleQueue(), ExitStack()
     here.enter_context(stoppable(token, event))  # before the button can be pressed
@@ -98,7 +102,7 @@ def _streamed(ctx: Any, work: partial, show: Callable[[dict[str, Any]], types.Pr
         yield ctx.ops.close_sample()
         yield ctx.ops.open_sample(id=ctx.current_sample)
     if isinstance(message, BaseException):
-        yield ctx.ops.show_output(_show_error(message).to_json(), {})
+        yield ctx.ops.show_output(_show_error(message, after_error).to_json(), {})
     else:
         yield ctx.ops.show_output(show(message).to_json(), message)
 
@@ -141,14 +145,14 @@ def _show_progress(ctx: Any, token: str, text: str, done: float) -> Any:
     return ctx.ops.show_output(schema.to_json(), {"progress": done})
 
 
-def _show_error(error: BaseException) -> types.Property:
+def _show_error(error: BaseException, after_error: str) -> types.Property:
     reason = "Stopped" if isinstance(error, RunStopped) else reason_of(error).rstrip(".")
     if isinstance(error, PyMongoError):
         reason = (
             f"The database did not answer or could not write: {str(error)[:200]}. "
             "Check that it runs and that its disk has room, then start again"
         )
-    text = f"{reason}. What was done before is kept; 'Undo a MobileSAM run' takes it back."
+    text = f"{reason}. {after_error}"
     outputs = types.Object()
     outputs.view("error", types.Error(label="The run ended early", description=text))
     return types.Property(outputs)

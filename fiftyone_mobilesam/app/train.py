@@ -68,9 +68,6 @@ def _output(result: dict[str, Any]) -> types.Property:
             f"It took {result['seconds']:,.0f} s.",
             name="next",
         )
-    if failed := result["failures"]:
-        lines = [f"- {failure['where']}: {failure['reason']}" for failure in failed[:5]]
-        outputs.md("\n".join([f"**{count(len(failed), 'mask')} could not be used**", "", *lines]), name="failures")
     return types.Property(outputs)
 
 
@@ -78,6 +75,7 @@ class Train(LongOperator):
     """New weights from the masks of a field."""
 
     work, show = staticmethod(learn), staticmethod(_output)
+    after_error = "No weights were written, and those that you had are as they were."
     config = foo.OperatorConfig(
         name="train",
         label="Train MobileSAM on corrected masks",

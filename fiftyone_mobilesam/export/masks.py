@@ -22,7 +22,10 @@ from mobilesam import FieldError, ImageError
 from mobilesam.errors import reason_of
 from mobilesam.images import image_size
 
-NO_MASK = "The label has no mask."
+NO_MASK = "The label must have a mask, got none. Draw one, or delete the label."
+NO_PIXEL = "mask must have a pixel in the image, got none. Draw it again, or delete the label."
+HALF = 0.5  # of an image's side: a mask of all its pixels is not meant for a smaller box
+LARGEST = 3  # sides of an image: a box with its image on each side. Boxes in pixels would ask for gigabytes
 UNNAMED = "object"
 MASKS = (fo.Detections, fo.Detection)
 
@@ -108,18 +111,45 @@ def exported_mask(label: fo.Detection, original_hw: tuple[int, int]) -> Exported
         mask = label.get_mask()
         if mask is None:
             return ExportedMask(label, failure=label.get_attribute_value("failure", None) or NO_MASK)
+        if (failure := _wrong(label.bounding_box, mask := np.asarray(mask), original_hw)) is not None:
+            return ExportedMask(label, failure=failure)
         x0, y0, x1, y1 = _pixels(label.bounding_box, original_hw)
-        mask = np.asarray(mask) > 0
+        mask = mask > 0
         if mask.shape != (y1 - y0, x1 - x0):
             size = (max(1, x1 - x0), max(1, y1 - y0))
             mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
         left, top = max(0, -x0), max(0, -y0)
         mask = mask[top : max(0, original_hw[0] - y0), left : max(0, original_hw[1] - x0)]
     except Exception as error:
-        return ExportedMask(label, failure=f"mask must be readable, got {reason_of(error)}.")
+        reason = reason_of(error).rstrip(".")
+        return ExportedMask(
+            label, failure=f"mask must be readable, got {reason}. Restore its file, or delete the label."
+        )
     if not mask.any():
-        return ExportedMask(label, failure="The mask has no pixel in the image.")
+        return ExportedMask(label, failure=NO_PIXEL)
     return ExportedMask(label, mask, (x0 + left, y0 + top))
+
+
+def _wrong(box: list[float], mask: np.ndarray, original_hw: tuple[int, int]) -> str | None:
+    """Return why a mask cannot be put on its box, None if it can."""
+    values = np.array(box or [], dtype=float)
+    sides = values[2:]
+    if values.shape != (4,) or not np.isfinite(values).all() or sides.min() <= 0 or sides.max() > LARGEST:
+        return (
+            "bounding_box must be [x, y, width, height] as shares of the image's sides, with a width and height above "
+            f"0, got {box}. Draw the label again, or delete it."
+        )
+    if mask.ndim != 2:
+        return f"mask must be (height, width), got {mask.shape}. Draw it again, or delete the label."
+    if not mask.size:
+        return NO_PIXEL
+    if mask.shape == original_hw and sides.min() < HALF:
+        (width, height), (rows, columns) = np.round(sides * original_hw[::-1]).astype(int), mask.shape
+        return (
+            f"mask must be of the pixels in its box, {width} x {height}, got {columns} x {rows}, the whole image. "
+            "Cut it out at the box."
+        )
+    return None
 
 
 def book(report: Report, image: ExportedImage) -> None:

@@ -12,7 +12,7 @@ from fiftyone_mobilesam.fields import label_fields, labels_path
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import PROMPT_LABELS, label_prompts
 from mobilesam import EmbeddingCache, FieldError, load_model
-from mobilesam.errors import MobileSamError
+from mobilesam.errors import MobileSamError, NotEnoughTruthError
 from mobilesam.images import read_image
 from mobilesam.training.examples import Annotated
 from mobilesam.training.recipe import Recipe
@@ -70,32 +70,38 @@ def train(
     Raises:
         FieldError: a field without prompts or masks, or not of images.
         NotEnoughTruthError: fewer than 10 masks, or all of one image.
-        CheckpointError: `out` is there already or has another suffix; `weights` do not load.
+        CheckpointError: `out` or its card is there already, or it has another suffix; `weights` do not load.
+        OSError: `out` cannot be written, or 48 MB are not free there, which is said before it begins.
     """
     check_masks(samples, mask_field, "mask_field")
     if prompt_field not in (fields := label_fields(samples, PROMPT_LABELS)):
         raise FieldError(f"prompt_field must have prompts, got {prompt_field!r}. Fields that fit: {', '.join(fields)}.")
     recipe, failed = Recipe(prompts=prompts, passes=passes, seed=seed), []
-    return learn(
-        load_model(weights, device=device),
-        annotated_images(samples, prompt_field, mask_field, failed),
-        out,
-        recipe=recipe,
-        started_from=absolute_weights(weights),
-        cache=None if cache_dir is None else EmbeddingCache(cache_dir),
-        may_forget=may_forget,
-        overwrite=overwrite,
-        watch=Watch(shown=progress, on_progress=on_progress, stop=stop),
-        failed=failed,
-    )
+    try:
+        return learn(
+            load_model(weights, device=device),
+            annotated_images(samples, prompt_field, mask_field, failed),
+            out,
+            recipe=recipe,
+            started_from=absolute_weights(weights),
+            cache=None if cache_dir is None else EmbeddingCache(cache_dir),
+            may_forget=may_forget,
+            overwrite=overwrite,
+            watch=Watch(shown=progress, on_progress=on_progress, stop=stop),
+            failed=failed,
+        )
+    except NotEnoughTruthError as error:
+        if not _is_reviewed(samples, mask_field):
+            raise
+        reason = f"Some masks of {mask_field!r} were reviewed, so only those that were accepted count. {error}"
+        raise NotEnoughTruthError(reason) from None
 
 
 def annotated_images(
     samples: SampleCollection, prompt_field: str, mask_field: str, failed: Failures
 ) -> Iterator[Annotated]:
     """Read images whose masks are to be learnt from; what cannot be used is added to `failed`, and why."""
-    decisions = f"{labels_path(samples, mask_field)}.review"
-    reviewed = samples.get_field(decisions) is not None and samples.count(decisions) > 0
+    reviewed = _is_reviewed(samples, mask_field)
     prompted = samples.select_fields([prompt_field]).iter_samples()
     for image, sample in zip(exported_images(samples, mask_field), prompted, strict=True):
         masks = [one for one in image.masks if not reviewed or _is_accepted(one.label)]
@@ -123,6 +129,11 @@ def annotated_images(
                 failed.append((f"{image.filepath}, label {one.label.id}", failure))
         if objects:
             yield Annotated(image.filepath, pixels, objects)
+
+
+def _is_reviewed(samples: SampleCollection, mask_field: str) -> bool:
+    decisions = f"{labels_path(samples, mask_field)}.review"
+    return samples.get_field(decisions) is not None and samples.count(decisions) > 0
 
 
 def _is_accepted(label: fo.Detection) -> bool:

@@ -43,7 +43,7 @@ def heads_for(sam: Sam) -> Heads:
     if lender == weights_of_tokens(sam):
         return heads
     lines = {**dict.fromkeys(INHERITED_KINDS, sam.inherits), BEST: sam.inherits.get(BEST)}
-    found = {kind: (one["offset"], one["slope"]) for kind, one in lines.items() if one is not None}
+    found = {kind: (one["offset"], one["slope"]) for kind, one in lines.items() if one is not None and "slope" in one}
     return Heads(None, {kind: InheritedHead(heads.quality[kind], *line) for kind, line in found.items()})
 
 
@@ -54,7 +54,7 @@ def lender_of(sam: Sam) -> str | None:
     with safe_open(HEADS, "pt") as file:
         fitted_for = file.metadata()["weights"]
     weights, note = weights_of_tokens(sam), sam.inherits
-    known = isinstance(note, dict) and note.keys() >= {"weights", "fitted_for", "offset", "slope"}
+    known = isinstance(note, dict) and note.keys() >= {"weights", "fitted_for"}
     inherits = known and (note["weights"], note["fitted_for"]) == (weights, fitted_for)
     return fitted_for if inherits or weights == fitted_for else None
 

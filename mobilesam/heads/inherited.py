@@ -14,11 +14,16 @@ KINDS = ("box fast", "points")
 BEST = "box best"  # has a line of its own: without a mask head its masks are others. Only the bundled decoder has one
 
 
-class Inheritance(TypedDict):
-    """What a checkpoint says of its `mask_quality`: `offset` + `slope` times what the heads tell."""
+class Lent(TypedDict):
+    """Whose heads a checkpoint has. Without a line its `mask_quality` is unknown; weights trained from it have them."""
 
     fitted_for: str  # `weights_of_tokens` that the heads are for
     weights: str  # that of the checkpoint
+
+
+class Inheritance(Lent):
+    """What a checkpoint says of its `mask_quality`: `offset` + `slope` times what the heads tell."""
+
     offset: float
     slope: float
     masks: int  # of images left out, on which the line and the figures rest

@@ -83,7 +83,7 @@ def validate(
         raise ValueError(f"prompts must be one of {', '.join(PROMPTS)}, got {prompts!r}.")
     report, detections, compared = Validation(prompts=prompts), [], []
     rng = np.random.default_rng(seed)
-    truth = load_truth(coco)
+    truth = load_truth(coco, report.failed)
     for record, objects in with_objects(truth, limit):
         path = Path(images) / record["file_name"]
         try:
@@ -119,26 +119,57 @@ def validate(
     return report
 
 
-def load_truth(path: str | Path) -> Any:
-    """Read a COCO file as pycocotools does, or raise an `AnnotationError`."""
+def load_truth(path: str | Path, failed: list[tuple[str, str]] | None = None) -> Any:
+    """Read a COCO file as pycocotools does, or raise an `AnnotationError`.
+
+    Records of images and annotations that cannot be used are left out; which and why is added to `failed`.
+    """
     truth = require("pycocotools.coco").COCO()  # given a file it prints to stdout
     try:
         truth.dataset = json.loads(Path(path).read_text(encoding="utf-8"))
-        truth.dataset["images"], truth.dataset["annotations"], truth.dataset["categories"]
+        truth.dataset["categories"]
+        bad = _leave_out_bad_records(truth.dataset)
         with redirect_stdout(StringIO()):
             truth.createIndex()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AnnotationError(
             f"coco must be a COCO file with images, annotations and categories, got {str(path)!r}: {error!r}."
         ) from error
+    if failed is not None:
+        failed += [(f"{path}, {name}", reason) for name, reason in bad]
     return truth
 
 
+def _leave_out_bad_records(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """Take records out that pycocotools would stumble over or pass by in silence; return which, and why."""
+    bad, images, annotations = [], {}, []
+    for number, row in enumerate(data["images"]):
+        row = row if isinstance(row, dict) else {}
+        if not isinstance(row.get("id"), (int, str)) or not isinstance(row.get("file_name"), str):
+            bad.append((f"images[{number}]", "An image must have an id and a file_name, got none. Add them."))
+        elif row["id"] in images:
+            bad.append((f"images[{number}]", f"id must be one image's, got {row['id']} again. Give it its own."))
+        else:
+            images[row["id"]] = row
+    for number, row in enumerate(data["annotations"]):
+        row = row if isinstance(row, dict) else {}
+        owner = row.get("image_id")
+        if not isinstance(row.get("id"), (int, str)):
+            bad.append((f"annotations[{number}]", "An annotation must have an id, got none. Give it one."))
+        elif not isinstance(owner, (int, str)) or owner not in images:
+            reason = f"image_id must be of an image in the file, got {owner!r}. Add it, or delete the annotation."
+            bad.append((f"annotation {row['id']}", reason))
+        else:
+            annotations.append({"category_id": None, **row})
+    data.update(images=list(images.values()), annotations=annotations)
+    return bad
+
+
 def with_objects(truth: Any, limit: int | None) -> Iterator[tuple[dict, list[dict]]]:
-    """Yield the records of images with objects, and their annotations."""
+    """Yield the records of images with objects, and their annotations; crowds are left out."""
     records = (
-        (record, truth.loadAnns(truth.getAnnIds(record["id"], iscrowd=False)))
-        for record in truth.loadImgs(truth.getImgIds())
+        (record, [one for one in truth.imgToAnns[record["id"]] if not one.get("iscrowd")])
+        for record in truth.dataset["images"]
     )
     return islice((pair for pair in records if pair[1]), limit)
 
@@ -168,25 +199,41 @@ def _case(
     rng: np.random.Generator | None = None,
 ) -> Case:
     """Return an annotation, its mask, and the prompt made from them, or raise why it cannot be used."""
-    x, y, width, height = annotation.get("bbox") or (0, 0, 0, 0)
+    x, y, width, height = _bbox(annotation)
     try:
         true = truth.annToMask(annotation).astype(bool)
     except Exception as error:  # pycocotools raises what its C code meets
         raise AnnotationError(
-            f"segmentation must be polygons or run lengths, got none that can be read: {error!r}."
+            f"segmentation must be polygons or run lengths, got none that can be read: {error!r}. Draw it again."
         ) from error
     if true.shape != original_hw:
+        (rows, columns), (height, width) = true.shape, original_hw
         raise AnnotationError(
-            f"The annotation is for an image of {true.shape}, the file has {original_hw} once it is upright."
+            f"segmentation must be for an image of {width} x {height} pixels, as the file is once it is upright, got "
+            f"one for {columns} x {rows}. Export the annotations again from the images as they are."
         )
-    if not true.any() or width <= 0 or height <= 0:
-        raise AnnotationError("The annotation must have a bbox and a mask with pixels, got an empty one.")
+    if not true.any():
+        raise AnnotationError("segmentation must have a pixel, got none. Draw it again, or delete the annotation.")
     box = np.array([x, y, x + width, y + height], dtype=float)
     if prompts == "jitter":
         box = jittered(box, jitter, rng, original_hw)
     prompt = Prompt(point_coords=np.array([interior_point(true)])) if prompts == "point" else Prompt(box=box)
     prompt.check_inside(original_hw)
     return annotation, true, prompt
+
+
+def _bbox(annotation: dict) -> list[float]:
+    """Return [x, y, width, height] in pixels, or raise an `AnnotationError`."""
+    try:
+        x, y, width, height = map(float, annotation["bbox"])
+        if width > 0 and height > 0:
+            return [x, y, width, height]
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise AnnotationError(
+        "bbox must be [x, y, width, height] in pixels, with a width and height above 0, got "
+        f"{annotation.get('bbox')!r:.200}. Correct it, or delete the annotation."
+    )
 
 
 def _detection(annotation: dict, mask: np.ndarray, score: float) -> dict[str, Any]:

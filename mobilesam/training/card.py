@@ -60,7 +60,7 @@ def describe(card: dict[str, Any], path: Path | None) -> str:
 
 
 def _quality(note: dict[str, Any] | None) -> str:
-    if note is None:
+    if note is None or "slope" not in note:
         return "- `mask_quality` is unknown: for that 20 masks of images left out must be told apart well enough."
     return (
         f"- `mask_quality` on {note['masks']} masks of images left out: Spearman {note['spearman']:.2f}, "

@@ -43,7 +43,7 @@ def train_on_coco(
 
     Raises:
         AnnotationError: the file is not COCO's.
-        CheckpointError: `out` is there already, or has another suffix.
+        CheckpointError: `out` or its card is there already, or it has another suffix.
         NotEnoughTruthError: fewer than 10 masks, or all of one image.
     """
     failed: list[tuple[str, str]] = []
@@ -67,7 +67,7 @@ def coco_images(
         AnnotationError: the file is not COCO's.
         MissingPackageError: pycocotools is not installed.
     """
-    truth = load_truth(coco)
+    truth = load_truth(coco, failed)
     for record, annotations in with_objects(truth, limit):
         path = Path(images) / record["file_name"]
         try:

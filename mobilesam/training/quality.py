@@ -3,7 +3,7 @@
 import numpy as np
 
 from mobilesam.heads.files import lender_of, weights_of_tokens
-from mobilesam.heads.inherited import Inheritance
+from mobilesam.heads.inherited import Inheritance, Lent
 from mobilesam.modeling import Sam
 from mobilesam.quality.metrics import calibration
 from mobilesam.training.check import Checked
@@ -21,8 +21,10 @@ def lend_heads(sam: Sam, new: Sam, *, offset: float = 0.0, slope: float = 1.0) -
     return new
 
 
-def inheritance(new: Sam, told: Checked) -> Inheritance | None:
-    """Return what the card says of `mask_quality`, None if what the heads tell of these masks is not worth keeping.
+def inheritance(new: Sam, told: Checked) -> Inheritance | Lent | None:
+    """Return what the card says of `mask_quality`; no line if what the heads tell of these masks is not worth keeping.
+
+    Then it says only whose heads they are, for weights that are trained from these; None if there are no heads.
 
     Args:
         new: the weights that are kept; it has the heads of those it began with.
@@ -30,14 +32,17 @@ def inheritance(new: Sam, told: Checked) -> Inheritance | None:
     """
     known = ~np.isnan(told.quality)
     quality, true = told.quality[known], told.iou[known]
-    if new.inherits is None or len(true) < LEAST_TOLD:
+    if new.inherits is None:
         return None
+    lent = Lent(fitted_for=new.inherits["fitted_for"], weights=new.inherits["weights"])
+    if len(true) < LEAST_TOLD:
+        return lent
     offset, slope = line(quality, true)
     found = calibration(np.clip(offset + slope * quality, 0, 1), true)
     if found["spearman"] is None or found["spearman"] < LEAST_SPEARMAN:
-        return None
+        return lent
     figures = {name: found[name] for name in ("spearman", "expected_calibration_error")}
-    return {**new.inherits, "offset": offset, "slope": slope, "masks": len(true), **figures}
+    return {**lent, "offset": offset, "slope": slope, "masks": len(true), **figures}
 
 
 def line(quality: np.ndarray, true: np.ndarray) -> tuple[float, float]:

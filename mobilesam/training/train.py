@@ -5,7 +5,6 @@ of images that were not learnt from. What is kept is the mean of these decoders,
 best on those images and leaves photographs nearly as good as they were.
 """
 
-import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from mobilesam.training.card import data_of, describe, start_of
 from mobilesam.training.check import Checked, check, figures, joined
 from mobilesam.training.examples import Annotated, Example, data_sha256, encoded, masks_of
 from mobilesam.training.fit import Fit, blended, steps_over
+from mobilesam.training.out import checked_out, write
 from mobilesam.training.photographs import bundled_photographs
 from mobilesam.training.quality import inheritance, lend_heads
 from mobilesam.training.recipe import Recipe
@@ -36,7 +36,7 @@ from mobilesam.training.watch import Watch
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the old weights to the new ones
 MAY_FORGET = 0.004  # mean IoU that photographs may lose
 JUDGED = 1000  # masks left out that are looked at, at most: more would take longer than learning does
-ROOM = 48 << 20  # bytes that a checkpoint and its card take, and some
+SHOWN = 5  # of what could not be used; `failed` has all
 PATIENCE = 4  # passes without a better mean IoU on the images left out
 
 
@@ -69,8 +69,19 @@ class Training:
     card: dict[str, Any]
     failed: list[tuple[str, str]] = field(default_factory=list)
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The model card as Markdown."""
         return describe(self.card, self.path)
+
+    def __str__(self) -> str:
+        return "\n".join([self.text, *left_out(self.failed)])
+
+
+def left_out(failed: list[tuple[str, str]]) -> list[str]:
+    """Return lines that say what could not be used, and why; of many the first."""
+    lines = [f"- Left out: {where}: {reason}" for where, reason in failed[:SHOWN]]
+    return lines + ([f"- ... and {len(failed) - SHOWN:,} more"] if len(failed) > SHOWN else [])
 
 
 def train(
@@ -104,21 +115,20 @@ def train(
         failed: what could not be read of `annotated`, which is in the result.
 
     Raises:
-        CheckpointError: `out` is there, or has another suffix.
+        CheckpointError: `out` or its card is there, or it has another suffix.
         NotEnoughTruthError: fewer than 10 masks, or all of one image.
         OSError: `out` cannot be written, or 48 MB are not free there, which is said before it begins.
     """
     recipe, failed, watch = recipe or Recipe(), [] if failed is None else failed, watch or Watch()
-    out = _checked_out(out, overwrite)
+    out = checked_out(out, overwrite)
     unfinished = Unfinished(out)
     encoder = SamPredictor(sam, fast=True, cache=cache or EmbeddingCache(unfinished.folder / "embeddings"))
     examples = [encoded(encoder, one, mirror=recipe.mirror) for one in watch.encoding(annotated)]
     if (masks := masks_of(examples)) < LEAST or len(examples) < 2:
         unfinished.remove()
-        raise NotEnoughTruthError(
-            f"Training must have at least {LEAST} true masks, of 2 images or more, got {masks} of {len(examples)}. "
-            "Correct or draw more masks, and train again." + (f" The first failure: {failed[0]}" if failed else "")
-        )
+        wanted = f"Training must have at least {LEAST} true masks, of 2 images or more, got {masks} of {len(examples)}."
+        what = [f"{wanted} Correct or draw more masks, and train again.", *left_out(failed)]
+        raise NotEnoughTruthError("\n".join(what))
     data = data_sha256(examples)
     unfinished.open(data, recipe, weight_files.sha256_of_state(weight_files.used_tensors(sam.state_dict())))
     photographs = bundled_photographs(sam)
@@ -140,33 +150,9 @@ def train(
         "reason": found.reason,
     }
     if new is not None:
-        _write(new, out, card, unfinished)
-        out.with_suffix(".md").write_text(describe(card, out) + "\n", encoding="utf-8")
+        write(new, out, card, unfinished)
     unfinished.remove()
     return Training(new is not None, out if new is not None else None, card, failed)
-
-
-def _checked_out(out: str | Path, overwrite: bool) -> Path:
-    out = Path(out).expanduser()
-    if out.suffix not in weight_files.SUFFIXES:
-        raise CheckpointError(f"out must end in {', '.join(weight_files.SUFFIXES)}, got {str(out)!r}. Name it so.")
-    if out.exists() and not overwrite:
-        raise CheckpointError(
-            f"out must be a new file, got {str(out)!r}, which is there. Name another, or pass overwrite=True."
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(out.parent).free) < ROOM:
-        raise OSError(f"out must be where {ROOM >> 20} MB are free, got {free >> 20} MB in {out.parent}. Make room.")
-    return out
-
-
-def _write(new: Sam, out: Path, card: dict[str, Any], unfinished: Unfinished) -> None:
-    """Write the checkpoint; on a full disk, in the place of what the training itself keeps there."""
-    try:
-        weight_files.save_checkpoint(new.state_dict(), out, card)
-    except OSError:
-        unfinished.remove_embeddings()
-        weight_files.save_checkpoint(new.state_dict(), out, card)
 
 
 def _parts(examples: list[Example], seed: int) -> list[list[Example]]:

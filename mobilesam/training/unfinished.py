@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ class Unfinished:
     def __init__(self, out: Path):
         self.folder = out.with_name(out.name + ".unfinished")
         self._warned = False
+        self._made = [folder for folder in self.folder.absolute().parents if not folder.exists()]
 
     def open(self, data: str, recipe: Recipe, weights: str) -> None:
         """Forget the states of another training."""
@@ -74,8 +76,11 @@ class Unfinished:
         shutil.rmtree(self.folder / "embeddings", ignore_errors=True)
 
     def remove(self) -> None:
-        """Take the folder away."""
+        """Take the folder away, and those around it that were made for it and are empty."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # there is something in it
+            for folder in self._made:
+                folder.rmdir()
 
     def _warn(self, error: BaseException) -> None:
         if not self._warned:

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import fiftyone as fo
@@ -12,8 +13,11 @@ import pytest
 from doc_pages import PAGES, ROOT, blocks
 from PIL import Image
 from scenes import LEFT, RIGHT, SIZE, detections, draw_scene, ellipse_box, ellipse_mask, keypoints
+from trained import CARD, write_trained
 
 import mobilesam.export
+from mobilesam import build_sam_vit_t
+from mobilesam.training.train import Training
 
 ELLIPSES = (LEFT, RIGHT)
 # Objects where the examples say that there are some.
@@ -25,7 +29,13 @@ PICTURES = {
 }
 NEEDED = {"docs/export.md": ("onnx", "onnxruntime"), "docs/jobs.md": ("pyarrow",)}
 # What an example wants besides, by a word in it.
-ASKED_FOR = {"videos": "videos", "get_operator": "plugin", ".export(": "one_export"}
+ASKED_FOR = {
+    "videos": "videos",
+    "get_operator": "plugin",
+    ".export(": "one_export",
+    "fom.train(": "one_training",
+    "session": "session",
+}
 RUN = [page for page in PAGES if any(block.reason is None for block in blocks(page))]
 
 
@@ -43,6 +53,7 @@ def files(tmp_path_factory):
     (folder / "instances.json").write_text(json.dumps(truth))
     boxes = [{name: row[name] for name in ("id", "image_id", "category_id", "bbox")} for row in annotations]
     (folder / "boxes.json").write_text(json.dumps({**truth, "annotations": boxes}))
+    shutil.copy(folder / "instances.json", folder / "corrected.json")
     return folder
 
 
@@ -126,6 +137,30 @@ def one_export(onnx_pair, monkeypatch):
         return tuple(Path(copied) / path.name for path in onnx_pair)
 
     monkeypatch.setattr(mobilesam.export, "export", export)
+
+
+@pytest.fixture
+def one_training(dataset, one_model, monkeypatch):
+    """In place of learning, which takes minutes: the masks are read, and weights that changed a little are written.
+
+    `masks` are the true ones. A model that goes on with new weights is not the session's.
+    """
+    dataset.clone_sample_field("ground_truth", "masks")
+
+    def learn(sam, annotated, out, *, failed, **options):
+        assert sum(mask.any() for one in annotated for _, mask in one.objects) == 2, failed
+        return Training(True, write_trained(sam, out), CARD, failed)
+
+    for door in ("fiftyone_mobilesam.training.dataset.learn", "mobilesam.training.coco.train"):
+        monkeypatch.setattr(door, learn)
+    front = sys.modules[mobilesam.SAM.__module__]
+    monkeypatch.setattr(front, "load_model", lambda weights, **_: build_sam_vit_t(weights))
+
+
+@pytest.fixture
+def session():
+    """`session` of the examples: something with a view."""
+    return SimpleNamespace(view=None)
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))

@@ -94,7 +94,8 @@ def test_the_card_says_what_was_done(sam, training):
     assert card["photographs"]["masks"] == 70
     assert "missing.png" in training.failed[0][0]
     text = training.path.with_suffix(".md").read_text()
-    assert text == str(training) + "\n"
+    assert text == training.text + "\n"
+    assert str(training) == f"{training.text}\n- Left out: {training.failed[0][0]}: {training.failed[0][1]}"
     assert "on images left out" in text
 
 
@@ -112,22 +113,31 @@ def test_upstream_loads_it_strictly(training, sam, tmp_path):
     assert all((value == theirs[name]).all() for name, value in ours.items())
 
 
-def test_a_killed_training_goes_on_and_gives_the_same_file(sam, training, coco):
-    out = coco / "killed.safetensors"
-    code = (
-        "import sys; from mobilesam import load_model; sys.path.insert(0, sys.argv[3]); from test_train import run\n"
-        "from pathlib import Path; run(load_model(device='cpu'), Path(sys.argv[1]), sys.argv[2])"
-    )
+def killed(coco, out, made):
+    """Start a training in another process, and kill it as soon as a file of its folder is there."""
     tests = [str(__file__).rsplit("/", 2)[0], str(__file__).rsplit("/", 1)[0]]
-    code = f"import sys; sys.path[:0] = {tests!r}\n{code}"
-    process = subprocess.Popen([sys.executable, "-c", code, str(coco), str(out), tests[1]])
-    state = out.with_name("killed.safetensors.unfinished") / "part0.pt"
-    while not state.exists() and process.poll() is None:
-        time.sleep(0.05)
+    code = (
+        f"import sys; sys.path[:0] = {tests!r}\n"
+        "from pathlib import Path; from mobilesam import load_model; from test_train import run\n"
+        "run(load_model(device='cpu'), Path(sys.argv[1]), sys.argv[2])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(coco), str(out)])
+    folder = out.with_name(out.name + ".unfinished")
+    while not list(folder.glob(made)) and process.poll() is None:
+        time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert state.exists()
+    assert list(folder.glob(made))
     assert not out.exists()
+    return folder
+
+
+def test_a_killed_training_goes_on_and_gives_the_same_file(sam, training, coco):
+    out, before = coco / "killed.safetensors", set(coco.iterdir())
+    folder = killed(coco, out, "embeddings/*/*.embedding")
+    assert not list(folder.glob("part*"))
+    killed(coco, out, "part0.pt")
+    (folder / "0.unfinished").write_text("what a kill leaves of a checkpoint")
     assert run(sam, coco, out).helped
     assert out.read_bytes() == training.path.read_bytes()
-    assert not state.parent.exists()
+    assert set(coco.iterdir()) - before == {out, out.with_suffix(".md")}

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -10,16 +9,18 @@ import torch
 from PIL import Image
 from scenes import draw_scene
 from tolerances import LOW_RES_LOGITS, SCORE
+from trained import CARD, nudged
 
 from mobilesam import SAM, CheckpointError, Prompt, SamPredictor, build_sam_vit_t, make_prompts, weights
 from mobilesam.errors import NotEnoughTruthError
 from mobilesam.heads.files import heads_for
+from mobilesam.training.card import describe
 from mobilesam.training.check import Checked
 from mobilesam.training.decoder import decode
 from mobilesam.training.examples import Annotated, mirrored
+from mobilesam.training.out import write
 from mobilesam.training.photographs import bundled_photographs
 from mobilesam.training.quality import inheritance, lend_heads
-from mobilesam.training.train import _write
 from mobilesam.training.unfinished import Unfinished
 from mobilesam.weights import save_checkpoint
 
@@ -131,24 +132,23 @@ def test_a_checkpoint_takes_the_place_of_the_embeddings_on_a_full_disk(sam, tmp_
     kept.mkdir(parents=True)
     save = weights.save_checkpoint
 
-    def full_while_they_are_there(*arguments):
+    def full_while_they_are_there(state, path, card):
+        assert path.parent == kept.parent  # where the next call takes away what a kill leaves
         if kept.is_dir():
             raise OSError(28, "No space left on device")
-        save(*arguments)
+        save(state, path, card)
 
     monkeypatch.setattr(weights, "save_checkpoint", full_while_they_are_there)
-    _write(sam, tmp_path / "new.pt", {}, Unfinished(tmp_path / "new.pt"))
+    write(sam, tmp_path / "new.pt", CARD, Unfinished(tmp_path / "new.pt"))
     assert weights.load_state_dict(tmp_path / "new.pt").keys() == sam.state_dict().keys()
-    assert kept.parent.is_dir()
+    assert [path.name for path in kept.parent.iterdir()] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.md", "new.pt", "new.pt.unfinished"]
 
 
 @pytest.fixture
 def trained(sam):
     """Weights that are a little other than the bundled ones."""
-    new = deepcopy(sam)
-    with torch.no_grad():
-        new.mask_decoder.iou_token.weight.mul_(1.001)
-    return lend_heads(sam, new)
+    return nudged(sam)
 
 
 def told(masks, rng, *, offset=0.2, slope=0.5, noise=0.01):
@@ -178,9 +178,27 @@ def test_mask_quality_of_trained_weights_is_what_the_old_heads_say_on_a_line(sam
         assert heads_for(build_sam_vit_t(tmp_path / "edited.pt")).quality == {}
 
 
-def test_mask_quality_stays_unknown_where_it_could_not_be_checked(trained):
+def test_mask_quality_stays_unknown_where_it_could_not_be_checked(trained, tmp_path):
     rng = np.random.default_rng(0)
-    assert inheritance(trained, told(19, rng)) is None
-    assert inheritance(trained, told(400, rng, slope=0.0)) is None
+    for some in (told(19, rng), told(400, rng, slope=0.0)):
+        note = inheritance(trained, some)
+        assert note.keys() == {"fitted_for", "weights"}
+        save_checkpoint(trained.state_dict(), tmp_path / "ours.pt", {"mask_quality": note})
+        assert heads_for(build_sam_vit_t(tmp_path / "ours.pt")).quality == {}
+        assert "`mask_quality` is unknown" in describe({**CARD, "mask_quality": note}, None)
     trained.inherits = None
     assert inheritance(trained, told(400, rng)) is None
+
+
+@pytest.mark.parametrize("masks", [19, 400])
+def test_mask_quality_is_inherited_through_a_chain_of_trainings(trained, tmp_path, masks):
+    """With few masks in the first training as well: a line is fitted to the same heads in each."""
+    rng = np.random.default_rng(0)
+    save_checkpoint(trained.state_dict(), tmp_path / "1.pt", {"mask_quality": inheritance(trained, told(masks, rng))})
+    first = build_sam_vit_t(tmp_path / "1.pt")
+    second = nudged(first)
+    note = inheritance(second, told(400, rng, offset=0.1, slope=0.7))
+    assert (note["offset"], note["slope"]) == pytest.approx((0.1, 0.7), abs=0.02)
+    assert note["fitted_for"] == first.inherits["fitted_for"]
+    save_checkpoint(second.state_dict(), tmp_path / "2.pt", {"mask_quality": note})
+    assert heads_for(build_sam_vit_t(tmp_path / "2.pt")).quality["box fast"].slope == note["slope"]

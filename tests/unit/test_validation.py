@@ -126,8 +126,8 @@ def test_a_bad_annotation_costs_itself(sam, coco, tmp_path):
     good = content["annotations"][0]
     bad = [
         ({"bbox": [400, 300, 20, 20]}, "must overlap"),
-        ({"bbox": None}, "must have a bbox"),
-        ({"segmentation": []}, "must have a bbox and a mask|cannot be read|none that can be read"),
+        ({"bbox": None}, "bbox must be"),
+        ({"segmentation": []}, "segmentation must"),
         ({"segmentation": {"size": [10, 10], "counts": [0, 100]}}, "for an image of"),
     ]
     content["annotations"] = [{**good, "id": 1}, {**good, "id": 2, "category_id": 99}]
