@@ -214,7 +214,7 @@ class FastDecoder:
                 weights = batched_linear(key, with_position).add_(key_bias)
                 weights = weights.unflatten(1, (attention.heads, -1)).softmax(dim=2).flatten(1, 2)
                 x = batched_linear(weights.transpose(1, 2), value, residual)
-                x = norm(x)
+                x = _norm(norm, x)
                 scores[:, :, rows] = batched_linear(query, torch.add(x, position, out=buffer))
                 after[:, rows] = x
             context.append(batched_linear(scores.softmax(dim=-1), after.transpose(1, 2)))
@@ -232,7 +232,7 @@ class FastDecoder:
             [grid[r0:r1, c0:c1].flatten(0, 1) for grid, (r0, c0, r1, c1) in zip(grids, tiles, strict=True)]
         )
         x = linear(picked, *self.up1).unflatten(-1, (4, -1))
-        x = self.up_act(F.layer_norm(x, x.shape[-1:], self.up_norm.weight, self.up_norm.bias, self.up_norm.eps))
+        x = self.up_act(_norm(self.up_norm, x))
         x = self.up_act(linear(x, *self.up2)).unflatten(-1, (4, -1))  # (tokens, 4, 4, 32)
         sizes = [(r1 - r0) * (c1 - c0) for r0, c0, r1, c1 in tiles]
         logits = []
@@ -245,6 +245,12 @@ class FastDecoder:
 
 def _fingerprint(sam: Sam) -> list[tuple[int, int]]:
     return fingerprint(sam.prompt_encoder) + fingerprint(sam.mask_decoder)
+
+
+def _norm(norm: torch.nn.Module, x: Tensor) -> Tensor:
+    """Normalise the last axis of tokens. A GPU takes weights in the tokens' precision only; it sums in float32 too."""
+    dtype = norm.weight.dtype if x.device.type == "cpu" else x.dtype
+    return F.layer_norm(x, x.shape[-1:], norm.weight.to(dtype), norm.bias.to(dtype), norm.eps)
 
 
 def _mlp(mlp: torch.nn.Module, tokens: Tensor) -> Tensor:
