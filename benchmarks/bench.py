@@ -5,17 +5,14 @@ Each runs in a process of its own. Writes Markdown, JSON and a plot, with the ma
 
 import argparse
 import json
-import platform
-import subprocess
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 from data import ROOT, Case, coco_cases, default_cases
 from dataset import whole_dataset
+from environment import environment
 from parts import boxes_of, by_boxes, floors, steps, upstream_by_boxes
 from PIL import Image
 from pipelines import COMPARED, REFERENCE
@@ -79,16 +76,6 @@ def memory(checkpoint: Path, folder: Path) -> dict[int, float]:
         peaks[count] = worker.run(folder / "large.jpg", boxes_of(count, (3000, 4000), share=10 / count))[1]
         worker.close()
     return peaks
-
-
-def environment() -> dict[str, str]:
-    """Describe what the figures were measured on."""
-    info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.split(":")[1].strip() for line in info if "model name" in line), platform.processor() or "?")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
-    packages = {name: version(name) for name in ("torch", "timm", "ultralytics", "mobilesam-mirror")}
-    threads, python = str(torch.get_num_threads()), platform.python_version()
-    return {"processor": cpu, "threads": threads, "python": python, "commit": commit.strip() or "?", **packages}
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench import environment, iou
 from data import COCO50, ROOT
+from environment import environment, iou
 from PIL import Image
 from worker import peak_memory
 

@@ -14,8 +14,8 @@ from statistics import quantiles
 
 import numpy as np
 import torch
-from bench import environment
 from data import ROOT
+from environment import environment
 from parts import boxes_of
 from report import table
 

@@ -59,7 +59,7 @@ def clock(spent: dict[str, float], name: str) -> Iterator[None]:
 @contextmanager
 def timed_masks(spent: dict[str, float]) -> Iterator[None]:
     """Time the upscaling and cutting of masks, which `predict_batch` does between decoded chunks."""
-    originals = {name: getattr(mobilesam.base_predictor, name) for name in ("upscale_logits", "crop_mask")}
+    originals = {name: getattr(mobilesam.base_predictor, name) for name in ("upscale_logits", "crop_masks")}
 
     def timed(function: Callable) -> Callable:
         def run(*args, **kwargs):

@@ -10,7 +10,16 @@ import numpy as np
 
 from mobilesam.answers import CANDIDATES, SINGLE_ANSWER, Decoded
 from mobilesam.geometry import ImageEmbedding, MaskCrop, Region, whole_region
-from mobilesam.geometry.masks import WHOLE_TILE, Matrices, Tile, crop_mask, to_numpy, upscale_logits
+from mobilesam.geometry.masks import (
+    WHOLE_TILE,
+    Cut,
+    Matrices,
+    Tile,
+    crop_mask,
+    crop_masks,
+    to_numpy,
+    upscale_logits,
+)
 from mobilesam.images import to_rgb
 from mobilesam.kept_image import KeptImage
 from mobilesam.prompts import Prompt, check_inside, chunks
@@ -33,6 +42,9 @@ class BasePredictor(KeptImage):
 
     encode_images: Callable[[Sequence[np.ndarray]], list[ImageEmbedding]]
     _prompts_per_chunk: int  # decoded at once
+    _masks_at_once: int = (
+        1  # upscaled and cut out; the memory of one is enough, but a GPU would be waited for each time
+    )
     _matrices: Callable[[ImageEmbedding], Matrices]
     _decode_plainly: Callable[[Sequence[Prompt], ImageEmbedding, bool], tuple[Values, Values]]  # whole logits, scores
     _decoder: Callable[[ImageEmbedding], Decode]
@@ -127,27 +139,33 @@ class BasePredictor(KeptImage):
         image = image or self._require_image()
         check_inside(prompts, image.original_hw)
         regions = [region or whole_region(image.original_hw) for region in regions or [None] * len(prompts)]
-        cut = partial(crop_mask, mask_threshold=self._mask_threshold, keep_logits=return_logits)
+        options = {"mask_threshold": self._mask_threshold, "keep_logits": return_logits}
         if quality == "best":
-            return self._predict_best(prompts, image, regions, cut, return_low_res_logits)
+            return self._predict_best(prompts, image, regions, partial(crop_mask, **options), return_low_res_logits)
         matrices, decode, rater = self._matrices(image), self._decoder(image), self._rater(image, quality)
         tiles = [WHOLE_TILE if return_low_res_logits else self._tile(matrices, region) for region in regions]
         results: list[list[MaskCrop]] = [[] for _ in prompts]
         for chunk, multimask in chunks(prompts, multimask_output, size=self._prompts_per_chunk):
             answers = CANDIDATES if multimask else SINGLE_ANSWER
             decoded = decode([prompts[i] for i in chunk], [tiles[i] for i in chunk], answers)
-            for row, index in enumerate(chunk):
-                scores = to_numpy(decoded.iou_predictions[row]).tolist()
-                keep = [max(answers, key=scores.__getitem__)] if best_only else answers
-                for answer in keep:
-                    low_res = decoded.logits[row][answers.index(answer)]
-                    logits = self._upscale(low_res, matrices, regions[index], decoded.tiles[row])
-                    low_res = low_res if return_low_res_logits else None
-                    crop = cut(logits, regions[index], iou_prediction=scores[answer], low_res_logits=low_res)
+            scores = to_numpy(decoded.iou_predictions).tolist()
+            wanted = [
+                (row, answer)
+                for row, of_row in enumerate(scores)
+                for answer in ([max(answers, key=of_row.__getitem__)] if best_only else answers)
+            ]
+            for start in range(0, len(wanted), self._masks_at_once):
+                some, cuts = wanted[start : start + self._masks_at_once], []
+                for row, answer in some:
+                    low_res, region = decoded.logits[row][answers.index(answer)], regions[chunk[row]]
+                    logits = self._upscale(low_res, matrices, region, decoded.tiles[row])
+                    cuts.append(Cut(logits, region, scores[row][answer], low_res if return_low_res_logits else None))
+                for (row, answer), cut, crop in zip(some, cuts, crop_masks(cuts, **options), strict=True):
+                    index = chunk[row]
                     if rater:
                         tokens = decoded.tokens[row, [0, 1 + answers.index(answer)]]
-                        given = {"tokens": tokens, "iou_predictions": scores, "answer": answer}
-                        rater.add((index, len(results[index])), prompts[index], crop, logits, regions[index], **given)
+                        given = {"tokens": tokens, "iou_predictions": scores[row], "answer": answer}
+                        rater.add((index, len(results[index])), prompts[index], crop, cut.logits, **given)
                     results[index].append(crop)
         return rater.rated(results) if rater else results
 

@@ -142,14 +142,13 @@ class BestMasks:
         """Cut a mask from the logits of its region and note what its quality is told from."""
         scores = decoded.iou_predictions[row].tolist()
         low_res = decoded.logits[row][position] if self.keeps_low_res else None
-        region, prompt = self.regions[index], self.prompts[index]
-        crop = self.cut(logits, region, iou_prediction=scores[answer], low_res_logits=low_res)
+        prompt = self.prompts[index]
+        crop = self.cut(logits, self.regions[index], iou_prediction=scores[answer], low_res_logits=low_res)
         self.rater.add(
             (index, len(self.masks[index])),
             prompt,
             crop,
             logits,
-            region,
             tokens=decoded.tokens[row, [0, 1 + position]],
             iou_predictions=scores,
             answer=answer,

@@ -24,13 +24,14 @@ class Recorder(Rater):
         super().__init__(heads, original_hw, quality)
         self.rows = []
 
-    def add(self, key, prompt, crop, logits, region, *, tokens, **known):
+    def add(self, key, prompt, crop, logits, *, tokens, **known):
         """Note what a mask is told from, and the mask."""
         self.heads = replace(self.heads, quality=dict.fromkeys(KINDS))
-        super().add(key, prompt, crop, logits, region, tokens=tokens, **known)
+        super().add(key, prompt, crop, logits, tokens=tokens, **known)
         kind = kind_of(prompt, self.quality)
         if kind:
-            _, tokens, signals = self._collected[kind].pop()
+            _, tokens, looks, tell = self._collected[kind].pop()
+            signals = tell(looks.tolist())
             self.rows.append({"key": key, "kind": kind, "tokens": tokens.half(), "signals": signals, "crop": crop})
 
     def rated(self, masks):

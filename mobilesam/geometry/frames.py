@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 LOW_RES = 256
@@ -63,6 +64,16 @@ class ResizeLongestSide:
         """Resize with antialiasing. (H, W, 3) uint8 -> (h, w, 3) uint8."""
         height, width = self.input_hw(image.shape[:2])
         return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+    def apply_image_on(self, image: np.ndarray, device: torch.device) -> Tensor:
+        """Do what `apply_image` does, to the bit, on a device. (H, W, 3) uint8 -> (h, w, 3) uint8."""
+        import torch
+
+        from mobilesam.geometry import pillow_resize
+
+        if device.type == "cuda" and pillow_resize.knows(image.shape):
+            return pillow_resize.resize(torch.from_numpy(image).to(device), self.input_hw(image.shape))
+        return torch.from_numpy(self.apply_image(image)).to(device)
 
     def apply_coords(self, coords: np.ndarray, original_size: tuple[int, ...]) -> np.ndarray:
         """Map points to the input frame. (..., 2) xy original pixels -> (..., 2) float64 xy input pixels."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -141,26 +141,65 @@ def stability_score(logits: Tensor, *, mask_threshold: float = 0.0, offset: floa
     return intersection / union.clip(min=1)  # an empty mask has no pixels in either: 0
 
 
-def crop_mask(
-    logits: Tensor,
-    region: Region,
-    *,
-    mask_threshold: float,
-    iou_prediction: float,
-    low_res_logits: Tensor | None = None,
-    stability_offset: float = 1.0,
-    keep_logits: bool = False,
-) -> MaskCrop:
-    """Cut (h, w) logits of a region at the threshold and keep the tight crop."""
-    if low_res_logits is not None:
-        low_res_logits = to_numpy(low_res_logits).astype(np.float32, copy=False)
-    stability = float(stability_score(logits, mask_threshold=mask_threshold, offset=stability_offset))
-    mask = to_numpy(logits > mask_threshold)
-    x0, y0, x1, y1 = tight_region(mask)
-    tight = (x0 + region[0], y0 + region[1], x1 + region[0], y1 + region[1]) if x1 else (0, 0, 0, 0)
-    # A copy, as a view would keep the mask of the whole region in memory.
-    own = to_numpy(logits[y0:y1, x0:x1]).astype(np.float32, copy=True) if keep_logits else None
-    return MaskCrop(tight, mask[y0:y1, x0:x1].copy(), iou_prediction, stability, low_res_logits, logits=own)
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A mask to be cut out: (h, w) logits of a region, and what its `MaskCrop` says beside them."""
+
+    logits: Tensor | np.ndarray
+    region: Region
+    iou_prediction: float
+    low_res_logits: Tensor | np.ndarray | None = None
+
+
+def crop_masks(
+    cuts: Sequence[Cut], *, mask_threshold: float, stability_offset: float = 1.0, keep_logits: bool = False
+) -> list[MaskCrop]:
+    """Cut logits at the threshold and keep the tight crops, of several masks with one transfer from a GPU."""
+    found = fetched(
+        [
+            (
+                cut.logits > mask_threshold,
+                stability_score(cut.logits, mask_threshold=mask_threshold, offset=stability_offset),
+                cut.logits if keep_logits else None,
+                cut.low_res_logits,
+            )
+            for cut in cuts
+        ]
+    )
+    crops = []
+    for cut, (mask, stability, logits, low_res) in zip(cuts, found, strict=True):
+        x0, y0, x1, y1 = tight_region(mask)
+        x, y = cut.region[:2]
+        tight = (x0 + x, y0 + y, x1 + x, y1 + y) if x1 else (0, 0, 0, 0)
+        # Copies, as a view would keep the mask of the whole region in memory.
+        own = logits[y0:y1, x0:x1].astype(np.float32, copy=True) if keep_logits else None
+        low_res = None if low_res is None else low_res.astype(np.float32, copy=False)
+        mask = mask[y0:y1, x0:x1].copy()
+        crops.append(MaskCrop(tight, mask, cut.iou_prediction, float(stability), low_res, logits=own))
+    return crops
+
+
+def crop_mask(logits: Tensor | np.ndarray, region: Region, *, iou_prediction: float, **options: Any) -> MaskCrop:
+    """Cut one mask out, see `Cut` and `crop_masks`."""
+    [crop] = crop_masks([Cut(logits, region, iou_prediction, options.pop("low_res_logits", None))], **options)
+    return crop
+
+
+def fetched(rows: Sequence[tuple]) -> list[tuple]:
+    """Return what is in tuples, tensors or None, as arrays; from a GPU in one transfer, which is waited for once."""
+    tensors = [x for row in rows for x in row if getattr(x, "is_cuda", False)]
+    arrays = iter(together(tensors) if tensors else [])
+    return [tuple(next(arrays) if getattr(x, "is_cuda", False) else to_numpy(x) for x in row) for row in rows]
+
+
+def together(tensors: Sequence[Tensor]) -> list[np.ndarray]:
+    """Bring tensors of any types and shapes to the CPU as one block of bytes, and return them as arrays."""
+    import torch
+
+    flat = [x.detach().contiguous().view(-1).view(torch.uint8) for x in tensors]
+    parts = torch.cat(flat).cpu().split([len(part) for part in flat])
+    # A copy of each, as a type must begin at a multiple of its size.
+    return [part.clone().view(x.dtype).view(x.shape).numpy() for part, x in zip(parts, tensors, strict=True)]
 
 
 def interior_point(mask: np.ndarray) -> tuple[float, float]:

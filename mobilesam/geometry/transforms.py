@@ -6,6 +6,7 @@ which resizes, pads and upscales a little differently.
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,6 +30,10 @@ class UltralyticsLetterbox(ResizeLongestSide):
         """Resize without antialiasing. (H, W, 3) uint8 -> (h, w, 3) uint8."""
         height, width = self.input_hw(image.shape[:2])
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+    def apply_image_on(self, image: np.ndarray, device: torch.device) -> Tensor:
+        """Do what `apply_image` does on the CPU and give it to a device."""
+        return torch.from_numpy(self.apply_image(image)).to(device)
 
     def apply_image_torch(self, image: Tensor) -> Tensor:
         """Resize without antialiasing. (B, C, H, W) float -> (B, C, h, w)."""

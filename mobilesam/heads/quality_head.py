@@ -1,15 +1,17 @@
 """How good a mask is: its expected IoU with a person's, told from the decoder's tokens and its own shape."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobilesam.geometry import MaskCrop, Region
+from mobilesam.geometry import MaskCrop
 
 WIDTH = 256
 ANSWERS = 4
+CUTS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
 SAMPLES = 128  # logits that are looked at along each side of a region, at most
 # In this order; what each is stands in `signals`.
 SIGNALS = (
@@ -43,10 +45,18 @@ class QualityHead(nn.Module):
         return self.out(hidden)[:, 0].sigmoid()
 
 
+def looked_at(logits: Tensor) -> Tensor:
+    """Return what `signals` takes of the logits (h, w) of a region, (10,) on their device, which is not waited for."""
+    height, width = logits.shape
+    some = logits[:: math.ceil(height / SAMPLES), :: math.ceil(width / SAMPLES)]
+    above = torch.stack([(some > cut).sum() for cut in CUTS])
+    depth = some.abs()
+    return torch.cat([above, torch.stack([some.clamp(min=0).sum(), depth.mean(), (depth < 2).float().mean()])])
+
+
 def signals(
-    logits: Tensor,
+    looks: Sequence[float],
     crop: MaskCrop,
-    region: Region,
     *,
     box: np.ndarray | None,
     original_hw: tuple[int, int],
@@ -57,21 +67,17 @@ def signals(
     """Return what a mask's shape and logits say about it, in the order of `SIGNALS`.
 
     Args:
-        logits: (h, w) of the region, from which the mask was cut at 0.
+        looks: what `looked_at` says of the logits of the region, from which the mask was cut at 0.
         crop: the mask.
-        region: `(x0, y0, x1, y1)` of the original image.
         box: (4,) xyxy of the prompt; None for the mask's own.
         original_hw: size of the image.
         iou_predictions: the decoder's, of its four answers.
         answer: which of them this mask is; the single one for that of `MaskHead`.
         agreement: IoU of what two views of the image say; 1 where there is one view.
     """
-    height, width = logits.shape
-    some = logits[:: math.ceil(height / SAMPLES), :: math.ceil(width / SAMPLES)]
-    above = [int((some > cut).sum()) for cut in (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)]
+    *above, positive, depth, undecided = looks
     stable = [above[-1 - i] / max(1, above[i]) for i in (2, 1, 0)]
-    depth = some.abs()
-    inside = float(some.clamp(min=0).sum()) / max(1, above[3])
+    inside = positive / max(1, above[3])
     x0, y0, x1, y1 = crop.region
     left, top, right, bottom = (x0, y0, x1, y1) if box is None else (float(edge) for edge in box)
     w, h = max(right - left, 1.0), max(bottom - top, 1.0)
@@ -89,7 +95,7 @@ def signals(
         math.log(h / w),
         math.log(max(original_hw)),
         inside,
-        float(depth.mean()),
-        float((depth < 2).float().mean()),
+        depth,
+        undecided,
         agreement,
     ]

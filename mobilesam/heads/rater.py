@@ -1,15 +1,16 @@
 """Rates the masks of one call together: `mask_quality` of each."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from mobilesam.geometry import MaskCrop, Region
+from mobilesam.geometry import MaskCrop
 from mobilesam.heads.files import Heads
-from mobilesam.heads.quality_head import signals
+from mobilesam.heads.quality_head import looked_at, signals
 from mobilesam.prompts import Prompt
 
 
@@ -30,7 +31,7 @@ class Rater:
 
     def __init__(self, heads: Heads, original_hw: tuple[int, int], quality: str = "fast"):
         self.heads, self.original_hw, self.quality = heads, original_hw, quality
-        self._collected: dict[str, list[tuple[tuple[int, int], Tensor, list[float]]]] = defaultdict(list)
+        self._collected: dict[str, list[tuple[tuple[int, int], Tensor, Tensor, Callable]]] = defaultdict(list)
 
     def add(
         self,
@@ -38,35 +39,34 @@ class Rater:
         prompt: Prompt,
         crop: MaskCrop,
         logits: Tensor,
-        region: Region,
         *,
         tokens: Tensor,
         iou_predictions: Sequence[float],
         answer: int,
         agreement: float = 1.0,
     ) -> None:
-        """Note a mask: its (h, w) logits in a region, the (2, 256) tokens of the IoUs and of the answer it is."""
+        """Note a mask: its (h, w) logits, the (2, 256) tokens of the IoUs and of the answer it is."""
         kind = kind_of(prompt, self.quality)
         if kind not in self.heads.quality:
             return
-        shape = signals(
-            logits,
-            crop,
-            region,
+        tell = partial(
+            signals,
+            crop=crop,
             box=prompt.box,
             original_hw=self.original_hw,
             iou_predictions=list(iou_predictions),
             answer=answer,
             agreement=agreement,
         )
-        self._collected[kind].append((key, tokens, shape))
+        self._collected[kind].append((key, tokens, looked_at(logits), tell))
 
     @torch.no_grad()
     def rated(self, masks: Sequence[Sequence[MaskCrop]]) -> list[list[MaskCrop]]:
         """Return the masks of each prompt with their quality: 0 for an empty one, None for one of no known kind."""
         ratings: dict[tuple[int, int], float] = {}
         for kind, collected in self._collected.items():
-            keys, tokens, shapes = zip(*collected, strict=True)
+            keys, tokens, looks, tell = zip(*collected, strict=True)
+            shapes = [of_mask(looks) for of_mask, looks in zip(tell, torch.stack(looks).tolist(), strict=True)]
             iou, mask = torch.stack(tokens).float().unbind(dim=1)
             found = self.heads.quality[kind](iou, mask, torch.tensor(shapes, device=iou.device))
             ratings |= dict(zip(keys, found.tolist(), strict=True))

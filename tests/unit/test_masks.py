@@ -3,7 +3,8 @@ import pytest
 import torch
 from tolerances import UPSCALED_NOISE
 
-from mobilesam.geometry.masks import crop_mask, region_above, stability_score, upscale_logits
+from mobilesam.geometry import pillow_resize
+from mobilesam.geometry.masks import crop_mask, region_above, stability_score, together, upscale_logits
 from mobilesam.geometry.transforms import ResizeLongestSide
 
 SIZES = [(480, 640), (640, 480), (333, 500), (1024, 1024), (3000, 4000), (77, 1300), (5, 1200)]
@@ -68,3 +69,19 @@ def test_crop_mask_without_a_pixel_is_empty():
     assert made.mask.shape == (0, 0)
     assert not made.full((300, 300)).any()
     assert np.isfinite(made.stability_score)
+
+
+def test_what_is_brought_to_the_cpu_together_is_what_it_was():
+    odd = torch.tensor([[True, False, True]])  # three bytes: the float behind it begins between two floats
+    given = [odd, torch.tensor(0.25), torch.arange(12.0).view(3, 4).T, torch.empty(0, 5), torch.tensor([7], dtype=int)]
+    for array, tensor in zip(together(given), given, strict=True):
+        assert (array.shape, array.dtype) == (tuple(tensor.shape), tensor.numpy().dtype)
+        assert np.array_equal(array, tensor.numpy())
+
+
+@pytest.mark.parametrize("hw", [(480, 640), (641, 427), (37, 53), (1024, 1024), (3000, 1500), (1100, 2200), (1, 2)])
+def test_the_resize_for_a_gpu_is_pillows_to_the_bit(hw):
+    image = np.random.default_rng(0).integers(0, 256, (*hw, 3), dtype=np.uint8)
+    expected = ResizeLongestSide().apply_image(image)
+    assert pillow_resize.knows(hw)
+    assert np.array_equal(pillow_resize.resize(torch.from_numpy(image), expected.shape[:2]).numpy(), expected)
