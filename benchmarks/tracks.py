@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=20, metavar="PHOTOGRAPHS")
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--save", type=Path, metavar="DIR", help="write pictures of the first, middle and last frame")
-    parser.add_argument("--drift", type=json.loads, metavar="JSON", help='such as {"min_agreement": 0.5}')
+    parser.add_argument("--drift", type=json.loads, metavar="JSON", help='such as {"min_confidence": 0.3}')
     args = parser.parse_args()
     os.environ |= {"FIFTYONE_DO_NOT_TRACK": "true", "FIFTYONE_DATABASE_VALIDATION": "false"}
     with tempfile.TemporaryDirectory() as database, tempfile.TemporaryDirectory() as folder:

@@ -21,8 +21,9 @@ LISTS = ("detections", "keypoints", "polylines")
 # What no mask depends on: what runs write into a label, and what people decide about it.
 MASK, SCORE = ("mask", "mask_path"), "stability_score"
 SKELETON = ("points_outside", "implausible")  # of masks that a skeleton asked for
+TRACK_CONFIDENCE = "track_confidence"  # of a mask that was carried on: the IoU with the true one to be expected
 WRITTEN_BY_RUNS = (*MASK, "prompt_id", "predicted_iou", SCORE, "mask_quality", "pixels_moved")
-WRITTEN_BY_RUNS += ("outline_iou", "failure", *SKELETON, *JOURNAL)
+WRITTEN_BY_RUNS += ("outline_iou", TRACK_CONFIDENCE, "failure", *SKELETON, *JOURNAL)
 MEASURED = ("true_iou", "true_boundary_iou", AS_MADE, "changed")  # what is known of a mask from others
 NOT_OF_A_PROMPT = (*WRITTEN_BY_RUNS, *MEASURED, "review", "retried", "run", "prompt_box")
 OUTDATED = "outdated:"

@@ -67,7 +67,7 @@ class Report:
         failed_prompts: prompts that have a record with a reason in place of a mask.
         failures: of images all, of prompts the first 1,000.
         tracks: tracks that began.
-        ended: tracks that ended before their sequence: `(id of the sample or frame, index, reason)`.
+        ended: where tracks were lost, or ended before their sequence: `(id of the sample or frame, index, reason)`.
         remarks: what is odd about the input and cost nothing, counted.
         polygons: what polygons lost, or None.
         seconds: that this call took.
@@ -196,8 +196,8 @@ class Report:
             lines.append(f"  {count(self.implausible, 'mask')} implausible for the skeleton that was the prompt.")
         lines += [f"  {self.polygons}"] if self.polygons is not None else []
         if self.tracks:
-            lines.append(f"  {count(self.tracks, 'track')}, {len(self.ended)} ended early.")
-        lines += [f"  track {index} ended at {where}: {reason}" for where, index, reason in self.ended[:SHOWN]]
+            lines.append(f"  {count(self.tracks, 'track')}, {len(self.ended)} lost on the way.")
+        lines += [f"  track {index} was lost at {where}: {reason}" for where, index, reason in self.ended[:SHOWN]]
         lines += [f"  {failure}" for failure in self.failures[:SHOWN]]
         more = self.failed + self.failed_prompts - len(self.failures[:SHOWN])
         if self.failures and more > 0:

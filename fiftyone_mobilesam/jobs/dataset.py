@@ -72,7 +72,7 @@ def label(
             order; of `dataset.group_by("scene", order_by="number")` each group, and of a dataset of groups the slices
             of each. Labels of a track share `index` and `instance`. A later prompt with the same `instance`, or `label`
             and `index`, corrects the track. What was begun is computed again from its first image. In one process.
-        drift: when a track ends: a `mobilesam.propagation.Drift`, or its settings by name.
+        drift: when a track is lost: a `mobilesam.propagation.Drift`, or its settings by name.
         **options: of the masks and labels, see `fiftyone_mobilesam.options.Options`.
 
     Returns:
@@ -107,7 +107,8 @@ def label(
     precision = resolved_precision(precision, devices)
     others = {"drift": drift and asdict(drift), "on_disk": output_dir is not None or None}
     name = identity(name_of_weights(weights), precision, parsed, cached=cache_dir is not None, **others)
-    names = Names([name, former_name(parsed, call, drift)], masks=parsed.refine)
+    former = [] if propagate else [former_name(parsed, call)]  # tracks are made otherwise now
+    names = Names([name, *former], masks=parsed.refine)
     form = DatasetForm(source.label_field, parsed, names, call["output_dir"], drift)
     settings = Settings(form, parsed, call["weights"], precision, call["cache_dir"], max_pixels)
     report = Report(job, label_field, total=len(source), call=call)

@@ -15,7 +15,7 @@ from fiftyone_mobilesam.database import patiently
 from fiftyone_mobilesam.engine.item import Item
 from fiftyone_mobilesam.engine.report import Failure, Report
 from fiftyone_mobilesam.fields import FRAMES, Target
-from fiftyone_mobilesam.keep import LISTS, Names, Stays, files_are_there, prompt_names, what_stays
+from fiftyone_mobilesam.keep import LISTS, TRACK_CONFIDENCE, Names, Stays, files_are_there, prompt_names, what_stays
 from fiftyone_mobilesam.labels import ATTRIBUTES
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.sources.sequences import Key, dynamic_groups, flat, in_sequences
@@ -101,6 +101,8 @@ class DatasetSource:
         names = ATTRIBUTES if self.options.prompt_paths else FOUND_ATTRIBUTES
         fields = {f"{self.label_field}.{name}": kind for name, kind in JOURNAL_FIELDS.items()}
         fields |= {f"{labels}.{name}": ATTRIBUTES[name] for name in names}
+        if self.sequences is not None:
+            fields[f"{labels}.{TRACK_CONFIDENCE}"] = fo.FloatField
         if not self.options.in_place:
             del fields[f"{self.label_field}.prompt_boxes"]
         for path, kind in fields.items():

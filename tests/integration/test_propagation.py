@@ -13,7 +13,7 @@ from scenes import LEFT, detections, draw_scene, ellipse_box, ellipse_mask, full
 import fiftyone_mobilesam as fom
 from fiftyone_mobilesam import cli
 from mobilesam import MaskCrop
-from mobilesam.propagation import innermost_point, overlap
+from mobilesam.propagation import innermost_point
 
 FRAMES = 6
 
@@ -81,6 +81,21 @@ def test_samples_in_order_and_an_object_that_goes(tmp_path, make_dataset):
     assert dataset[where]["place"] == 2
     assert index == 1
     assert reason
+
+
+def test_an_object_that_is_hidden_for_an_image_is_found_again(tmp_path, make_dataset):
+    paths = [tmp_path / f"view{number}.png" for number in range(5)]
+    for number, path in enumerate(paths):
+        Image.fromarray(draw_scene([LEFT] if number != 2 else [])).save(path)
+    samples = [{"filepath": str(path)} for path in paths]
+    samples[0]["boxes"] = detections(ellipse_box(*LEFT))
+    dataset = make_dataset(*samples)
+    report = propagate(dataset, "boxes", "masks")
+    found = dataset.values("masks.detections")
+    assert [len(labels) for labels in found] == [1, 1, 0, 1, 1]
+    assert [where for where, _, _ in report.ended] == [dataset.values("id")[2]]
+    assert len({label.instance_id for labels in found for label in labels}) == 1
+    assert [label.track_confidence > 0.9 for labels in found for label in labels] == [True, True, False, False]
 
 
 def test_a_later_prompt_corrects_its_track(video):
@@ -197,7 +212,7 @@ def test_again_does_nothing_and_a_change_redoes_its_sequence(video, tmp_path):
             assert a == b
         elif a["frame_number"] < 5:
             assert a["masks"] == b["masks"]
-    assert propagate(video, "frames.boxes", "frames.masks", drift={"min_iou": 0.5}).done == 2 * FRAMES
+    assert propagate(video, "frames.boxes", "frames.masks", drift={"margin": 0.1}).done == 2 * FRAMES
 
 
 @pytest.mark.parametrize("kind", ["dynamic groups", "groups", "chosen slices"])
@@ -256,7 +271,7 @@ def test_an_image_of_another_size_ends_the_tracks(tmp_path, make_dataset):
 def test_wrong_calls_and_the_command(video, tmp_path):
     for keywords, text in (
         ({"workers": 2}, "one process, got 2"),
-        ({"drift": {"min_iou": 0.1}, "propagate": False}, "drift must go with"),
+        ({"drift": {"margin": 0.1}, "propagate": False}, "drift must go with"),
     ):
         with pytest.raises(ValueError, match=text):
             propagate(video, "frames.boxes", "frames.masks", **keywords)
@@ -268,17 +283,14 @@ def test_wrong_calls_and_the_command(video, tmp_path):
         propagate(video, "frames.boxes", "frames.masks", clip=False)
     command = ["label", "--dataset", video.name, "--prompt-field", "frames.boxes", "--label-field", "frames.masks"]
     books = ["--json", str(tmp_path / "report.json")]
-    assert cli.main([*command, *books, "--propagate", "--option", "drift={'min_overlap': 0.99}"]) == 0
+    assert cli.main([*command, *books, "--propagate", "--option", "drift={'min_confidence': 1.1}"]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["tracks"], len(report["ended"]), report["done"]) == (2, 2, FRAMES)
     assert cli.main(["resume", "label", *books]) == 0
     assert json.loads((tmp_path / "report.json").read_text())["up_to_date"] == FRAMES
 
 
-def test_innermost_point_and_overlap():
+def test_innermost_point():
     mask = np.zeros((7, 9), dtype=bool)
     mask[1:6, 2:7] = True
     assert innermost_point(box_of(mask, 10, 20)).tolist() == [14.5, 23.5]
-    full = np.ones((4, 4), dtype=bool)
-    assert overlap(box_of(full, 0, 0), box_of(full, 2, 0)) == pytest.approx(8 / 24)
-    assert overlap(box_of(full, 0, 0), box_of(full, 9, 9)) == 0

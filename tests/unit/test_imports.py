@@ -53,7 +53,8 @@ ALLOWED = {
         "prompts",
         "utils",
     },
-    "propagation": {"geometry", "predictor", "prompts"},
+    "motion": {"geometry"},
+    "propagation": {"geometry", "motion", "predictor", "prompts"},
     "export": {"_version", "files", "geometry", "modeling", "packages", "selftest", "utils", "weights"},
     "quality": {"geometry", "images", "packages", "predictor", "prompts"},
     "training": {
