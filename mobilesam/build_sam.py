@@ -57,8 +57,8 @@ def load_weights(sam: Sam, checkpoint: str | Path) -> None:
     state = weight_files.load_state_dict(path)
     weight_files.check_layout(state, sam.state_dict(), source=str(path))
     sam.load_state_dict(state)
-    card = weight_files.read_card(path)
-    sam.inherits, sam.fine_tuned = (card or {}).get("mask_quality"), card is not None
+    card = weight_files.read_card(path) or {}
+    sam.inherits, sam.fine_tuned = card.get("mask_quality"), str(card.get("made_with")).startswith("mobilesam")
 
 
 def before_training(sam: Sam) -> Sam:
