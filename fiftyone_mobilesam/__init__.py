@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fiftyone_mobilesam.quality.calibrate import calibrate
     from fiftyone_mobilesam.quality.compare import compare
     from fiftyone_mobilesam.quality.evaluate import evaluate
+    from fiftyone_mobilesam.quality.frames_to_label import frames_to_label
     from fiftyone_mobilesam.quality.page import write_report
     from fiftyone_mobilesam.training.dataset import train
     from mobilesam import __version__
@@ -31,6 +32,7 @@ __all__ = [
     "compare",
     "evaluate",
     "export_masks",
+    "frames_to_label",
     "label",
     "label_coco",
     "load_model",
@@ -48,6 +50,7 @@ _HOMES = {
     "compare": ("fiftyone_mobilesam.quality.compare", "compare"),
     "evaluate": ("fiftyone_mobilesam.quality.evaluate", "evaluate"),
     "export_masks": ("fiftyone_mobilesam.export.run", "export_masks"),
+    "frames_to_label": ("fiftyone_mobilesam.quality.frames_to_label", "frames_to_label"),
     "label": ("fiftyone_mobilesam.jobs.dataset", "label"),
     "label_coco": ("fiftyone_mobilesam.jobs.coco", "label_coco"),
     "load_model": ("fiftyone_mobilesam.models", "load_model"),
