@@ -83,7 +83,10 @@ def continue_tracks(
     seen = [i for i, crop in enumerate(moved) if crop.mask.any()]
     prompts = [_prompt(moved[i], image.original_hw, drift.margin) for i in seen]
     found = predictor.predict_batch(prompts, image=image, multimask_output=True, return_low_res_logits=True)
-    steps = [replace(track, crop=crop, lost="it has left the image") for track, crop in zip(tracks, moved, strict=True)]
+    steps = [
+        replace(track, crop=crop, confidence=0.0, lost="it has left the image")
+        for track, crop in zip(tracks, moved, strict=True)
+    ]
     for i, answers in zip(seen, found, strict=True):
         steps[i] = _step(tracks[i], moved[i], answers, image, drift)
     return steps

@@ -98,6 +98,20 @@ def test_an_object_that_is_hidden_for_an_image_is_found_again(tmp_path, make_dat
     assert [label.track_confidence > 0.9 for labels in found for label in labels] == [True, True, False, False]
 
 
+def test_an_object_that_leaves_the_image_has_no_masks_any_more(tmp_path, make_dataset):
+    shapes = [((40 - 16 * number, 120), (30, 40)) for number in range(7)]
+    paths = [tmp_path / f"view{number}.png" for number in range(7)]
+    for path, shape in zip(paths, shapes, strict=True):
+        Image.fromarray(draw_scene([shape])).save(path)
+    samples = [{"filepath": str(path)} for path in paths]
+    samples[0]["boxes"] = detections(ellipse_box(*shapes[0]))
+    dataset = make_dataset(*samples)
+    report = propagate(dataset, "boxes", "masks")
+    assert [len(labels) for labels in dataset.values("masks.detections")][:3] == [1, 1, 1]
+    assert dataset.last().masks.detections == []
+    assert len(report.ended) == 1
+
+
 def test_a_later_prompt_corrects_its_track(video):
     sample = video.first()
     for label, index in zip(sample.frames[1].boxes.detections, (7, 8), strict=True):
