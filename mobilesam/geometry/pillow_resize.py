@@ -29,7 +29,7 @@ def resize(image: Tensor, hw: tuple[int, int]) -> Tensor:
     return _rounded((rows @ wide.flatten(1)).unflatten(1, wide.shape[1:])).to(torch.uint8)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # up to 32 MB each for a photograph
 def weights(size: int, new_size: int) -> np.ndarray:
     """Return Pillow's weights for one axis, in units of 2^-22: (new_size, size) float64."""
     scale = size / new_size

@@ -2,14 +2,13 @@
 
 import re
 
-import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
 from fiftyone.operators.executor import ExecutionError
 from job_calls import BOXES
-from operator_calls import contents, form, run
-from scenes import LEFT, RIGHT, detections, ellipse_mask
+from operator_calls import contents, draw_truth, form, kept, run
+from scenes import detections
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.app.recorded_run import segment
@@ -23,24 +22,11 @@ INTO_TRUTH = {"prompt_field": "boxes", "label_field": "truth"}
 REPLACE = {"existing": "replace", "replace_own_work": True}
 
 
-def drawn(ellipse, **attributes):
-    return fo.Detection.from_mask(ellipse_mask(*ellipse), label="drawn", **attributes)
-
-
 @pytest.fixture
 def dataset(operator_dataset):
     """Two samples with masks that people drew, one of them with an attribute; the third has none."""
-    for sample, labels in zip(
-        operator_dataset, ([drawn(LEFT, by="Ann"), drawn(RIGHT)], [drawn(LEFT)], None), strict=True
-    ):
-        sample["truth"] = labels and fo.Detections(detections=labels)
-        sample.save()
-    operator_dataset.add_dynamic_sample_fields()
+    draw_truth(operator_dataset)
     return operator_dataset
-
-
-def kept():
-    return host.database()[COLLECTION].count_documents({})
 
 
 def test_labels_that_are_there_stay_unless_somebody_says_otherwise(plugin, dataset):

@@ -1,14 +1,11 @@
 """Undo of a job brings back what it replaced: with `overwrite`, in place, of frames, over and under runs of the App."""
 
-import fiftyone as fo
 import numpy as np
 import pytest
 from job_calls import BOXES, counts, label
-from operator_calls import contents, form, run
-from scenes import LEFT, RIGHT, detections, ellipse_mask
+from operator_calls import contents, draw_truth, form, kept, run
+from scenes import detections
 
-from fiftyone_mobilesam import host
-from fiftyone_mobilesam.replaced import COLLECTION
 from fiftyone_mobilesam.review import Review
 from fiftyone_mobilesam.sinks.dataset import DatasetSink
 from fiftyone_mobilesam.undo import undo_run
@@ -19,27 +16,15 @@ IN_PLACE = {"prompt_field": "boxes", "label_field": "boxes", "in_place": True}
 HOW = pytest.mark.parametrize("how", [OVERWRITE, IN_PLACE], ids=["overwrite", "in place"])
 
 
-def drawn(ellipse, **attributes):
-    return fo.Detection.from_mask(ellipse_mask(*ellipse), label="drawn", **attributes)
-
-
 @pytest.fixture
 def dataset(operator_dataset):
     """Masks that people drew: in `truth` three, of three samples the last has none; in `boxes` one, of the first."""
-    for sample, labels in zip(
-        operator_dataset, ([drawn(LEFT, by="Ann"), drawn(RIGHT)], [drawn(LEFT)], None), strict=True
-    ):
-        sample["truth"] = labels and fo.Detections(detections=labels)
-        sample.save()
+    draw_truth(operator_dataset)
     first = operator_dataset.first()
     first.boxes.detections[0].mask = np.ones((9, 9), bool)
     first.save()
     operator_dataset.add_dynamic_sample_fields()
     return operator_dataset
-
-
-def kept():
-    return host.database()[COLLECTION].count_documents({})
 
 
 @HOW
