@@ -151,7 +151,12 @@ def _drift(drift: Any, prompt_field: str | None, processes: int, options: dict[s
         )
     if others := sorted(options.keys() - {"confidence", "point_confidence_thresh"}):
         raise TypeError(f"{', '.join(others)} must be left out with propagate=True: tracks are not made with it.")
-    return drift if isinstance(drift, Drift) else Drift(**(drift or {}))
+    if isinstance(drift, Drift):
+        return drift
+    if unknown := sorted(set(drift or {}) - Drift.__dataclass_fields__.keys()):
+        known = ", ".join(Drift.__dataclass_fields__)
+        raise TypeError(f"drift must have {known}, got {', '.join(unknown)}. Leave it out, or name one of them.")
+    return Drift(**(drift or {}))
 
 
 def _absolute(folder: str | Path | None) -> str | None:

@@ -289,6 +289,8 @@ def test_wrong_calls_and_the_command(video, tmp_path):
     ):
         with pytest.raises(ValueError, match=text):
             propagate(video, "frames.boxes", "frames.masks", **keywords)
+    with pytest.raises(TypeError, match="drift must have min_confidence, margin, got min_iou"):
+        propagate(video, "frames.boxes", "frames.masks", drift={"min_iou": 0.5})
     with pytest.raises(ValueError, match="Leave group_by out"):
         propagate(video.group_by("filepath"), "frames.boxes", "frames.masks")
     with pytest.raises(ValueError, match="must go with prompt_field"):
