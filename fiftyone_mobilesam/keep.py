@@ -206,6 +206,13 @@ def listed(value: dict | None) -> list[dict]:
     return next((value[name] for name in LISTS if (value or {}).get(name)), [])
 
 
+def known_object(instance_id: Any, label: str | None, index: int | None) -> tuple | None:
+    """Return what makes two labels the same object, if anything does; FiftyOne numbers the objects of each class."""
+    if instance_id is not None:
+        return "instance", str(instance_id)
+    return None if index is None else ("index", label, index)
+
+
 def singles(value: dict | None) -> list[dict]:
     """Return the labels of a field's value: of a list, or the one that it is."""
     return [value] if value and "_id" in value else listed(value)

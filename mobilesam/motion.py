@@ -1,5 +1,7 @@
 """How the picture moves from one image to the next: dense optical flow, and masks that are carried along by it."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -37,6 +39,11 @@ class Motion:
         return moved
 
 
+def without_pixels(image: ImageEmbedding) -> ImageEmbedding:
+    """Return an embedding with no more pixels than `Motion` looks at, to be kept for long."""
+    return replace(image, pixels=_small(image))
+
+
 def _cells(image: ImageEmbedding) -> tuple[int, int]:
     """Return how many cells of the low-res frame an image covers, (width, height)."""
     height, width = (max(1, round(side / 4)) for side in image.input_hw)
@@ -44,6 +51,11 @@ def _cells(image: ImageEmbedding) -> tuple[int, int]:
 
 
 def _grey(image: ImageEmbedding) -> np.ndarray:
+    return cv2.cvtColor(_small(image), cv2.COLOR_RGB2GRAY)
+
+
+def _small(image: ImageEmbedding) -> np.ndarray:
+    """Return what flow is computed of, about 512 pixels long; of what is small already, itself."""
     width, height = _cells(image)
     size = (max(16, FLOW_SCALE * width), max(16, FLOW_SCALE * height))  # DIS needs some pixels
-    return cv2.cvtColor(cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    return cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA)

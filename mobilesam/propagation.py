@@ -92,6 +92,11 @@ def continue_tracks(
     return steps
 
 
+def better(forwards: Carried, backwards: Carried) -> Carried:
+    """Return which of two masks of an object in one image, carried from both sides, is more to be trusted."""
+    return max(forwards, backwards, key=lambda carried: (carried.lost is None, carried.confidence))
+
+
 def innermost_point(crop: MaskCrop) -> np.ndarray:
     """Return the centre of the mask's pixel that is furthest from its edge, (2,) float64 xy of the original image."""
     return np.add(crop.region[:2], interior_point(crop.mask))

@@ -28,9 +28,35 @@ class Item:
     prompt_ids: list[Any] = field(default_factory=list)  # what its source calls them
     source_id: Any = None  # what its source calls the image, for people; the key if nothing else is said
 
+    @property
+    def images(self) -> list["Item"]:
+        """The images whose outcomes are wanted: this one."""
+        return [self]
+
     def failure(self, why: str, prompt_id: Any = None) -> Failure:
         """Return a failure of the image, or of a prompt in it."""
         return Failure(self.key if self.source_id is None else self.source_id, prompt_id, self.image, why)
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceItem:
+    """Images that one process labels in order, as what is found in one depends on others."""
+
+    all_images: list[Item]
+    done: frozenset[str] = frozenset()  # keys of images whose outcomes are there: from a process that died meanwhile
+
+    @property
+    def key(self) -> str:
+        """The key of its first image."""
+        return self.all_images[0].key
+
+    @property
+    def images(self) -> list[Item]:
+        """The images whose outcomes are wanted."""
+        return [image for image in self.all_images if image.key not in self.done]
+
+
+Unit = Item | SequenceItem  # what one process does as a whole
 
 
 @dataclass(frozen=True, eq=False)

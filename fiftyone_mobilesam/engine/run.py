@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from fiftyone_mobilesam.engine.item import Item, LoadedImage, Outcome, failed
+from fiftyone_mobilesam.engine.item import Item, LoadedImage, Outcome, SequenceItem, Unit, failed
 from fiftyone_mobilesam.engine.labeller import Labeller, load_predictor
 from fiftyone_mobilesam.engine.reader import Reader
 from fiftyone_mobilesam.options import MaskOptions
@@ -25,6 +25,11 @@ class Form(Protocol):
 
     def outcome(self, item: Item, image: LoadedImage, labeller: Labeller) -> Outcome:
         """Label an item, and write the answers as the sink keeps them."""
+
+    def outcomes(
+        self, images: Iterable[tuple[Item, LoadedImage]], labeller: Labeller
+    ) -> Iterator[tuple[Item, Outcome]]:
+        """Do it for the images of a `SequenceItem`, each once; only the forms of sources that have some can."""
 
 
 class Sink(Protocol):
@@ -65,41 +70,54 @@ class Worker:
         self.labeller = Labeller(predictor, settings.options)
         self.form, self.reader, self.thread = settings.form, Reader(settings.max_pixels), ThreadPoolExecutor(1)
 
-    def start(self, item: Item) -> tuple[Item, Future]:
-        """Begin to read an item's image."""
-        return item, self.thread.submit(self.reader.read, item)
+    def start(self, unit: Unit) -> tuple[Unit, Future | None]:
+        """Begin to read an item's image; those of a sequence are read when it is its turn."""
+        return unit, None if isinstance(unit, SequenceItem) else self.thread.submit(self.reader.read, unit)
 
-    def finish(self, item: Item, image: Future) -> Outcome:
-        """Label an item. Never raises for what is wrong with the item itself."""
+    def finish(self, unit: Unit, image: Future | None) -> Iterator[tuple[Item, Outcome]]:
+        """Yield each image of a unit with its outcome. Never raises for what is wrong with an image."""
+        left = {item.key: item for item in unit.images}
         try:
-            return self.form.outcome(item, image.result(), self.labeller)
+            for item, outcome in self._outcomes(unit, image):
+                if left.pop(item.key, None):
+                    yield item, outcome
         except Exception as error:
-            return failed(item, reason_of(error))
+            yield from ((item, failed(item, reason_of(error))) for item in left.values())
 
-    def outcomes(self, items: Iterable[Item]) -> Iterator[tuple[Item, Outcome]]:
-        """Yield each item with its outcome, in order."""
-        waiting: deque[tuple[Item, Future]] = deque()
-        for item in items:
-            waiting.append(self.start(item))
+    def _outcomes(self, unit: Unit, image: Future | None) -> Iterator[tuple[Item, Outcome]]:
+        if image is not None:
+            yield unit, self.form.outcome(unit, image.result(), self.labeller)
+        else:
+            read = ((item, loaded.result()) for item, loaded in self._ahead(unit.all_images))
+            yield from self.form.outcomes(read, self.labeller)
+
+    def outcomes(self, units: Iterable[Unit]) -> Iterator[tuple[Item, Outcome]]:
+        """Yield each image with its outcome, in the order of the units."""
+        for unit, image in self._ahead(units):
+            yield from self.finish(unit, image)
+
+    def _ahead(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Future | None]]:
+        waiting: deque[tuple[Unit, Future | None]] = deque()
+        for unit in units:
+            waiting.append(self.start(unit))
             if len(waiting) > READ_AHEAD:
-                yield waiting[0][0], self.finish(*waiting.popleft())
-        while waiting:
-            yield waiting[0][0], self.finish(*waiting.popleft())
+                yield waiting.popleft()
+        yield from waiting
 
 
 def run(
-    items: Iterator[Item], sink: Sink, settings: Settings, devices: Sequence[str | None], save: Callable[[], None]
+    units: Iterator[Unit], sink: Sink, settings: Settings, devices: Sequence[str | None], save: Callable[[], None]
 ) -> None:
-    """Label items until there are none left, in one process a device; a single one is this process.
+    """Label units until there are none left, in one process a device; a single one is this process.
 
     Now and then `save` writes the books.
     """
     if len(devices) == 1:
-        outcomes = _here(items, settings, devices[0])
+        outcomes = _here(units, settings, devices[0])
     else:
         from fiftyone_mobilesam.engine.pool import pooled
 
-        outcomes = pooled(items, settings, devices)
+        outcomes = pooled(units, settings, devices)
     saved = time.monotonic()
     with closing(outcomes):
         try:
@@ -112,10 +130,10 @@ def run(
             sink.flush()
 
 
-def _here(items: Iterator[Item], settings: Settings, device: str | None) -> Generator[tuple[Item, Outcome]]:
-    """Label items in this process. The model is loaded at the first one: mostly there is none left to do."""
-    for first in items:
-        yield from Worker(settings, device).outcomes(chain([first], items))
+def _here(units: Iterator[Unit], settings: Settings, device: str | None) -> Generator[tuple[Item, Outcome]]:
+    """Label units in this process. The model is loaded at the first one: mostly there is none left to do."""
+    for first in units:
+        yield from Worker(settings, device).outcomes(chain([first], units))
 
 
 def processes(device: str | Sequence[str] | None, workers: int) -> list[str | None]:

@@ -19,6 +19,7 @@ from fiftyone_mobilesam.replaced import Replaced
 from fiftyone_mobilesam.runs import RunRecord, call_of, check_no_other_job, failures_of_run, find_job, job_key
 from fiftyone_mobilesam.sinks.dataset import DatasetSink
 from fiftyone_mobilesam.sinks.form import DatasetForm
+from fiftyone_mobilesam.sinks.track_form import TrackForm
 from fiftyone_mobilesam.sources.dataset import DatasetSource
 from mobilesam.propagation import Drift
 from mobilesam.weights import absolute_weights
@@ -71,7 +72,8 @@ def label(
         propagate: whether to carry each labeled object on through the frames of its video, or through the images in
             order; of `dataset.group_by("scene", order_by="number")` each group, and of a dataset of groups the slices
             of each. Labels of a track share `index` and `instance`. A later prompt with the same `instance`, or `label`
-            and `index`, corrects the track. What was begun is computed again from its first image. In one process.
+            and `index`, corrects the track: up to 50 images between two labels are carried from both. What was begun is
+            computed again from its first image. Processes share out sequences.
         drift: when a track is lost: a `mobilesam.propagation.Drift`, or its settings by name.
         **options: of the masks and labels, see `fiftyone_mobilesam.options.Options`.
 
@@ -88,7 +90,7 @@ def label(
     check_count("max_pixels", max_pixels)
     key, devices = job_key(job), processes(device, workers)
     if propagate:
-        drift = _drift(drift, prompt_field, len(devices), options)
+        drift = _drift(drift, prompt_field, options)
     elif drift is not None:
         raise ValueError("drift must go with propagate=True: nothing is carried on without it.")
     for name, why in (("on_error", "a job goes on"), ("merge", "a job has its label_field for itself")):
@@ -109,7 +111,8 @@ def label(
     name = identity(name_of_weights(weights), precision, parsed, cached=cache_dir is not None, **others)
     former = [] if propagate else [former_name(parsed, call)]  # tracks are made otherwise now
     names = Names([name, *former], masks=parsed.refine)
-    form = DatasetForm(source.label_field, parsed, names, call["output_dir"], drift)
+    form_of = DatasetForm if drift is None else partial(TrackForm, drift=drift)
+    form = form_of(source.label_field, parsed, names, call["output_dir"])
     settings = Settings(form, parsed, call["weights"], precision, call["cache_dir"], max_pixels)
     report = Report(job, label_field, total=len(source), call=call)
     kept = Replaced(source.root, key, wait=database_wait)
@@ -140,15 +143,10 @@ def failures_of_job(job: str, dataset: str | None = None) -> Iterator[dict[str, 
         yield vars(failure)
 
 
-def _drift(drift: Any, prompt_field: str | None, processes: int, options: dict[str, Any]) -> Drift:
+def _drift(drift: Any, prompt_field: str | None, options: dict[str, Any]) -> Drift:
     """Return when tracks end, once it is sure that there can be tracks."""
     if prompt_field is None:
         raise ValueError("propagate=True must go with prompt_field, got none: tracks start at prompts.")
-    if processes > 1:
-        raise ValueError(
-            f"propagate=True must go with one process, got {processes}: a sequence is not divided. "
-            "For more, run a job each on parts of the dataset, such as dataset[:100]."
-        )
     if others := sorted(options.keys() - {"confidence", "point_confidence_thresh"}):
         raise TypeError(f"{', '.join(others)} must be left out with propagate=True: tracks are not made with it.")
     if isinstance(drift, Drift):

@@ -4,7 +4,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,11 @@ from PIL import Image
 from fiftyone_mobilesam.engine.item import Answer, LoadedImage, Outcome, failed
 from fiftyone_mobilesam.engine.labeller import Labeller
 from fiftyone_mobilesam.fields import FRAMES
-from fiftyone_mobilesam.keep import LISTS, Names, Prompts, digest, listed, made_from, stable_id
+from fiftyone_mobilesam.keep import LISTS, Names, Prompts, listed, made_from, stable_id
 from fiftyone_mobilesam.labels import failures_of, found_detections, implausible_of, labels_of
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import LabelPrompt, label_prompts, single_labels
 from fiftyone_mobilesam.sources.dataset import DatasetItem
-from fiftyone_mobilesam.tracks import Tracker
-from mobilesam import ImageError
-from mobilesam.propagation import Drift
 
 PART_OF_A_SAMPLE = "-part"
 # Prompts, and what they come to in the image -> an answer each.
@@ -44,9 +41,6 @@ class DatasetForm:
     options: Options
     names: Names  # what all labels of the run are made from
     output_dir: str | None = None  # absolute folder for masks; None to keep them in the database
-    drift: Drift | None = None  # when a track ends; None if objects are not carried on from image to image
-    tracker: Tracker | None = None
-    missing: list[str] = field(default_factory=list)  # ids in this sequence that could not be read
 
     def mask_folder(self, unit_id: str) -> Path:
         """Return the folder for the mask files of a sample or frame."""
@@ -54,14 +48,12 @@ class DatasetForm:
 
     def outcome(self, item: DatasetItem, image: LoadedImage, labeller: Labeller) -> Outcome:
         """Label an item."""
-        if self.drift is not None:
-            return self._step(item, image, labeller)
         if image.pixels is None:
             return failed(item, image.failure)
         original_hw = image.pixels.shape[:2]
         if not self.options.prompt_paths:
             found = found_detections(labeller.everything(image.pixels), original_hw=original_hw)
-            return self._written(item, fo.Detections(detections=found), found)
+            return self.written(item, fo.Detections(detections=found), found)
         return self.answered(item, original_hw, lambda _, asked: labeller.answers(image.pixels, asked))
 
     def values(self, item: DatasetItem, *, all_of_them: bool = False, boxes: dict[str, Any] | None = None) -> dict:
@@ -71,7 +63,7 @@ class DatasetForm:
         """
         without = () if all_of_them else item.stays.labels
         values = {
-            option: _label(item.prompts[path.removeprefix(FRAMES)], without=without)
+            option: as_label(item.prompts[path.removeprefix(FRAMES)], without=without)
             for option, path in self.options.prompt_paths.items()
         }
         for label in single_labels(values.get("prompt_field")) if boxes else ():
@@ -85,22 +77,9 @@ class DatasetForm:
         asked = [prompt.ask(original_hw) for prompt in prompts]
         made = labels_of(prompts, answers(prompts, asked), self.options, original_hw=original_hw)
         in_place = self.options.in_place and values["prompt_field"] is not None
-        return self._written(item, values["prompt_field"] if in_place else fo.Detections(detections=made), made)
+        return self.written(item, values["prompt_field"] if in_place else fo.Detections(detections=made), made)
 
-    def _step(self, item: DatasetItem, image: LoadedImage, labeller: Labeller) -> Outcome:
-        if item.is_first:
-            self.tracker, self.missing = Tracker(labeller.predictor, self.options, self.drift), []
-        try:
-            if image.pixels is None:
-                raise ImageError(image.failure)
-            [value] = item.prompts.values()
-            made, began, ended = self.tracker.step(item.key, _label(value, without=()), image.pixels)
-            return self._written(item, fo.Detections(detections=made), made, tracks=began, ended=ended)
-        except Exception:
-            self.missing.append(item.key)
-            raise
-
-    def _written(self, item: DatasetItem, label: fo.Label, made: list[fo.Detection], **tracks: Any) -> Outcome:
+    def written(self, item: DatasetItem, label: fo.Label, made: list[fo.Detection], **tracks: Any) -> Outcome:
         """Name the labels, move masks to disk, join them with what stays, and write the journal beside them."""
         options, stays = self.options, item.stays
         if not options.in_place:
@@ -113,7 +92,7 @@ class DatasetForm:
             labels["detections"] = stays.written(labels["detections"], made_from(item.prompts, masks=self.names.masks))
         # In place the prompts have changed now: their boxes may lie on whole pixels.
         prompts = {name: labels for name in item.prompts} if options.in_place else item.prompts
-        labels["fingerprint"] = self._fingerprint(item, prompts)
+        labels["fingerprint"] = self.fingerprint(item, prompts)
         labels["made_from"] = {} if item.fingerprint else stays.hidden | made_from(prompts, masks=self.names.masks)
         labels["failed_prompts"] = len(failures)
         if options.in_place:
@@ -137,12 +116,10 @@ class DatasetForm:
             detection.id = stable_id(item.key, self.label_field, prompt_id, numbers[prompt_id])
             numbers[prompt_id] += 1
 
-    def _fingerprint(self, item: DatasetItem, prompts: Prompts) -> str:
-        if item.fingerprint is None:
-            # A job on all prompts must look closer at a document whose labels a view has made in part.
-            return self.names.fingerprints(prompts)[0] + (PART_OF_A_SAMPLE if item.stays.hidden else "")
-        # If images before could not be read this time, the masks here may become others when they can.
-        return f"{item.fingerprint}-{digest(self.missing)}" if self.missing else item.fingerprint
+    def fingerprint(self, item: DatasetItem, prompts: Prompts) -> str:
+        """Return what names the labels of an item."""
+        # A job on all prompts must look closer at a document whose labels a view has made in part.
+        return self.names.fingerprints(prompts)[0] + (PART_OF_A_SAMPLE if item.stays.hidden else "")
 
     def _to_disk(self, item: DatasetItem, detection: fo.Detection) -> tuple[str, bytes]:
         """Take a detection's mask out: the name and content of its PNG."""
@@ -158,7 +135,7 @@ def _boxes(prompts: Prompts) -> dict[str, Any]:
     return {str(label["_id"]): label.get("bounding_box") for label in listed(value) or [value]}
 
 
-def _label(value: dict | None, *, without: Iterable[str]) -> fo.Label | None:
+def as_label(value: dict | None, *, without: Iterable[str] = ()) -> fo.Label | None:
     """Return a value of the database as a label, less those of some ids."""
     if value is None:
         return None

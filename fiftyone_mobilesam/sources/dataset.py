@@ -12,13 +12,23 @@ from fiftyone.core.collections import SampleCollection
 
 from fiftyone_mobilesam import host
 from fiftyone_mobilesam.database import patiently
-from fiftyone_mobilesam.engine.item import Item
+from fiftyone_mobilesam.engine.item import Item, SequenceItem, Unit
 from fiftyone_mobilesam.engine.report import Failure, Report
 from fiftyone_mobilesam.fields import FRAMES, Target
-from fiftyone_mobilesam.keep import LISTS, TRACK_CONFIDENCE, Names, Stays, files_are_there, prompt_names, what_stays
+from fiftyone_mobilesam.keep import (
+    LISTS,
+    TRACK_CONFIDENCE,
+    Names,
+    Stays,
+    files_are_there,
+    known_object,
+    prompt_names,
+    singles,
+    what_stays,
+)
 from fiftyone_mobilesam.labels import ATTRIBUTES
 from fiftyone_mobilesam.options import Options
-from fiftyone_mobilesam.sources.sequences import Key, dynamic_groups, flat, in_sequences
+from fiftyone_mobilesam.sources.sequences import Key, dynamic_groups, flat, in_sequences, settled_by
 from mobilesam import FieldError
 
 FETCHED_AT_ONCE = 16
@@ -40,7 +50,7 @@ class DatasetItem(Item):
     boxes: dict[str, Any] = field(default_factory=dict)  # by id, of labels filled in place, before the first run
     fingerprint: str | None = None  # of a sequence up to here; None if an item stands alone
     stored: str | None = None  # the fingerprint that the database has for it
-    is_first: bool = False  # whether a sequence begins here
+    settled_by: int = 0  # place in its sequence of the last image that may change its masks
 
 
 class DatasetSource:
@@ -116,10 +126,10 @@ class DatasetSource:
         if host.is_generated(self.given):
             self.given.reload()
 
-    def pending(self, names: Names, report: Report, *, on_disk: bool = False) -> Iterator[DatasetItem]:
+    def pending(self, names: Names, report: Report, *, on_disk: bool = False) -> Iterator[Unit]:
         """Yield in order each document that has no labels, or others than its prompts and the settings ask for.
 
-        Those that are up to date are booked. Of a sequence, all are given if one is.
+        Those that are up to date are booked. Of a sequence, all are given if one is, as one unit.
         """
         if self.sequences is not None:
             for keys in self.sequences:
@@ -134,24 +144,22 @@ class DatasetSource:
             else:
                 yield found
 
-    def _pending_sequence(self, keys: list[Key], names: Names, report: Report) -> Iterator[DatasetItem]:
+    def _pending_sequence(self, keys: list[Key], names: Names, report: Report) -> Iterator[SequenceItem]:
         # A mask depends on all images before it, so one stale document makes the sequence start again.
-        fingerprints, journals, before, stale = {}, [], [], False
-        for item, journal in self._with_journals(keys):
+        found, names_so_far, before = list(self._with_journals(keys)), [], []
+        for item, _ in found:
             before = names.next_fingerprints(before, item.prompts)
-            fingerprints[item.key] = before[0]
-            journals.append(journal)
-            stale |= journal.get("fingerprint") not in before
-        if not stale:
-            for journal in journals:
+            names_so_far.append(before)
+        places = settled_by([_objects(item.prompts) for item, _ in found])
+        if all(journal.get("fingerprint") in names_so_far[at] for at, (_, journal) in zip(places, found, strict=True)):
+            for _, journal in found:
                 _up_to_date(report, journal)
             return
-        is_first = True
-        for item, journal in self._with_journals(keys):
-            if item.key in fingerprints:  # it was there a moment ago
-                stored = journal.get("fingerprint")
-                yield replace(item, fingerprint=fingerprints[item.key], stored=stored, is_first=is_first)
-                is_first = False
+        images = [
+            replace(item, fingerprint=names_so_far[at][0], stored=journal.get("fingerprint"), settled_by=at)
+            for at, (item, journal) in zip(places, found, strict=True)
+        ]
+        yield SequenceItem(images)
 
     def _with_journals(self, keys: list[Key], others: Sequence[str] = ()) -> Iterator[tuple[DatasetItem, dict]]:
         """Yield documents as the view shows them, and what jobs wrote beside their labels, which it might not show."""
@@ -236,6 +244,13 @@ class DatasetSource:
 def _up_to_date(report: Report, journal: dict) -> None:
     report.up_to_date += 1
     report.failed_prompts += journal.get("failed_prompts", 0)
+
+
+def _objects(prompts: dict[str, Any]) -> set[tuple]:
+    """Return the objects that have a label here, of those that can be known again."""
+    labels = chain.from_iterable(map(singles, prompts.values()))
+    names = (((label.get("instance") or {}).get("_id"), label.get("label"), label.get("index")) for label in labels)
+    return {known_object(*name) for name in names} - {None}
 
 
 def _value(doc: dict | None, path: str) -> Any:

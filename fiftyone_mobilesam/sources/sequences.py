@@ -1,7 +1,8 @@
 """Which documents of a job follow each other: frames of a video, images in order, views of one scene."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
+from itertools import accumulate
 
 from fiftyone.core.collections import SampleCollection
 from fiftyone.core.media import GROUP, VIDEO
@@ -10,6 +11,7 @@ from fiftyone_mobilesam import host
 from fiftyone_mobilesam.prompts import LIST_LABELS
 from mobilesam import FieldError
 
+REACH = 50  # images before a label that wait for it, so that its object can be carried back to them: 4 MB each
 Key = tuple[str, tuple[str, int | None]]  # id of a document, its video, the number of its frame
 
 
@@ -65,6 +67,21 @@ def in_sequences(samples: SampleCollection, keys: Sequence[Key], *, is_video: bo
             places = {key: order[name] for key, name in zip(keys, slices, strict=True)}
             return [sorted(views, key=places.get) for views in _by(ids, keys)]
     return [list(keys)]
+
+
+def settled_by(objects: Sequence[Collection[Hashable]]) -> list[int]:
+    """Return for each image of a sequence the place of the last one whose labels may change its masks.
+
+    That is itself, or where it lies between two labels of an object, the later one. `objects` are those that have a
+    label, image by image. Never less than for the image before, so that images are settled in order.
+    """
+    places, last = list(range(len(objects))), {}
+    for place, found in enumerate(objects):
+        for name in found:
+            for between in range(max(last.get(name, place) + 1, place - REACH), place):
+                places[between] = place
+            last[name] = place
+    return list(accumulate(places, max))
 
 
 def _by(names: Sequence[str], keys: Sequence[Key]) -> list[list[Key]]:

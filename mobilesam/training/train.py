@@ -36,6 +36,10 @@ from mobilesam.training.watch import Watch
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the old weights to the new ones
 MAY_FORGET = 0.004  # mean IoU that photographs may lose
 JUDGED = 1000  # masks left out that are looked at, at most: more would take longer than learning does
+NOT_BETTER = (
+    "The new weights were not surely better on images left out: {:+.1f} points of mean IoU, with a standard error of "
+    "{:.1f}. Correct more masks, and train again."
+)
 SHOWN = 5  # of what could not be used; `failed` has all
 PATIENCE = 4  # passes without a better mean IoU on the images left out
 
@@ -224,11 +228,11 @@ def _compare(sam: Sam, own: list[list[Example]], plain: list[list[Example]], dec
 def _choose(sam: Sam, choices: list[Choice], decoders: list[Weights], may_forget: float) -> tuple[Choice, Sam | None]:
     """Return what is best on images left out of all that may be kept, and the model; else why nothing is kept."""
     best, *others = sorted(choices, key=lambda one: -one.own["gain"])
-    if best.own["gain"] <= 0:
-        return best._replace(reason="The new weights were not better on images left out."), None
+    if not surely_better(best.own):
+        return best._replace(reason=NOT_BETTER.format(100 * best.own["gain"], 100 * best.own["standard_error"])), None
     reason = f"On photographs the new weights lost more than the {100 * may_forget:.1f} points that they may lose."
     for choice in (best, *others):
-        if choice.own["gain"] > 0 and (choice.photographs is None or choice.photographs["gain"] >= -may_forget):
+        if surely_better(choice.own) and (choice.photographs is None or choice.photographs["gain"] >= -may_forget):
             new = lend_heads(sam, blended(sam, decoders, choice.share))
             try:
                 self_test(new)
@@ -237,6 +241,11 @@ def _choose(sam: Sam, choices: list[Choice], decoders: list[Weights], may_forget
                 continue
             return choice, new
     return best._replace(reason=reason), None
+
+
+def surely_better(own: dict[str, Any]) -> bool:
+    """Whether a gain is more than chance gives; the best of four shares always looks a little too good."""
+    return own["gain"] > own["standard_error"]
 
 
 def _check_parts(models: list[Sam], parts: list[list[Example]]) -> Checked:

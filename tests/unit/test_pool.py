@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fiftyone_mobilesam.engine.item import Item, Outcome
+from fiftyone_mobilesam.engine.item import Item, Outcome, SequenceItem
 from fiftyone_mobilesam.engine.pool import DEATHS_AN_ITEM, pooled
 from fiftyone_mobilesam.engine.run import Settings
 
@@ -18,6 +18,9 @@ class Kills:
         if item.key.startswith("kills"):
             os._exit(9)
         return Outcome(item.key, masks=1)
+
+    def outcomes(self, images, labeller):
+        return ((item, self.outcome(item, image, labeller)) for item, image in images)
 
 
 @pytest.fixture
@@ -36,3 +39,13 @@ def test_an_image_that_kills_its_process_costs_no_other_one(items, caplog):
     assert f"{DEATHS_AN_ITEM} workers died at this image" in failure.reason
     assert all(outcome.masks == 1 for outcome in outcomes if outcome is not killer)
     assert caplog.text.count("died (exit code 9)") == DEATHS_AN_ITEM
+
+
+def test_a_sequence_is_begun_again_elsewhere_and_its_images_are_given_once(tmp_path, items):
+    killer, *others = items
+    sequences = [SequenceItem([*others[:3], killer, *others[3:6]]), SequenceItem(others[6:])]
+    found = list(pooled(iter(sequences), Settings(Kills(), verify=False), ["cpu", "cpu"]))
+    assert sorted(item.key for item, _ in found) == sorted(item.key for item in items)
+    assert all(item.key == outcome.key for item, outcome in found)
+    lost = {outcome.key for _, outcome in found if outcome.failures}
+    assert lost == {killer.key, *(item.key for item in others[3:6])}  # what comes after it depends on it
