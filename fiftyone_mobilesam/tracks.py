@@ -13,9 +13,9 @@ from fiftyone_mobilesam.keep import TRACK_CONFIDENCE, known_object, stable_id
 from fiftyone_mobilesam.labels import new_detection
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import label_prompts
-from mobilesam import ImageEmbedding, SamPredictor
-from mobilesam.motion import without_pixels
-from mobilesam.propagation import Carried, Drift, better, continue_tracks, start_tracks
+from mobilesam import ImageEmbedding, MaskCrop, SamPredictor
+from mobilesam.motion import Motion, without_pixels
+from mobilesam.propagation import Carried, Drift, better, continue_tracks, moved_masks, start_tracks
 
 Ended = tuple[str, int, str]  # id of the sample or frame, index of the track, why it was lost there
 
@@ -72,7 +72,8 @@ class Tracker:
         if self.tracks or asked:
             [embedding] = self.predictor.encode_images([pixels])
             now.image = without_pixels(embedding)
-            started = self._start(asked, embedding)
+            motion = Motion(self.before, now.image) if self.tracks else None
+            started = self._start(asked, motion, embedding)
             now.without = [
                 new_detection(label, replace(answer, crop=None), self.options, original_hw=now.original_hw)
                 for label, answer, _ in started
@@ -81,7 +82,7 @@ class Tracker:
             begin = [(label, carried) for label, answer, carried in started if answer.failure is None]
             corrected = {_identity(label) for label, _ in begin} - {None}
             going = [track for track in self.tracks.values() if _identity(track.label) not in corrected]
-            now.tracks = self._carried(going, self.before, embedding)
+            now.tracks = self._carried(going, motion, embedding)
             for label, carried in begin:
                 self._begin(now, label, carried)
             self._go_back(now)
@@ -111,19 +112,32 @@ class Tracker:
         now.ended, self.tracks = [(now.image_id, track.index, why) for track in self.tracks.values()], {}
 
     def _start(
-        self, asked: list[tuple[fo.Label, Answer]], image: ImageEmbedding
+        self, asked: list[tuple[fo.Label, Answer]], motion: Motion | None, image: ImageEmbedding
     ) -> list[tuple[fo.Label, Answer, Carried | None]]:
         """Return the answers with what tracks start with of all prompts that can be used, those that cannot first."""
         usable = [(label, answer) for label, answer in asked if answer.prompt is not None]
-        carried = start_tracks(self.predictor, [answer.prompt for _, answer in usable], image)
+        expected = self._expected([label for label, _ in usable], motion, image)
+        carried = start_tracks(self.predictor, [answer.prompt for _, answer in usable], image, expected)
         without = [(label, answer, None) for label, answer in asked if answer.prompt is None]
         return without + [
             (label, answered(answer, one.crop), one) for (label, answer), one in zip(usable, carried, strict=True)
         ]
 
-    def _carried(self, tracks: Sequence[Track], before: ImageEmbedding, image: ImageEmbedding) -> dict[str, Track]:
-        """Carry tracks on from one image to another."""
-        after = continue_tracks(self.predictor, [track.carried for track in tracks], before, image, self.drift)
+    def _expected(
+        self, labels: Sequence[fo.Label], motion: Motion | None, image: ImageEmbedding
+    ) -> list[MaskCrop | None]:
+        """Return for each label where motion took the mask of its track, None if it has none that is not lost."""
+        going = {_identity(track.label): track.carried for track in self.tracks.values() if track.carried.lost is None}
+        wanted = [name for name in map(_identity, labels) if name is not None and name in going]
+        moved = moved_masks(self.predictor, [going[name] for name in wanted], motion, image) if wanted else []
+        masks = dict(zip(wanted, moved, strict=True))
+        return [masks.get(_identity(label)) for label in labels]
+
+    def _carried(self, tracks: Sequence[Track], motion: Motion | None, image: ImageEmbedding) -> dict[str, Track]:
+        """Carry tracks on to another image."""
+        if not tracks:
+            return {}
+        after = continue_tracks(self.predictor, [track.carried for track in tracks], motion, image, self.drift)
         return {track.id: replace(track, carried=carried) for track, carried in zip(tracks, after, strict=True)}
 
     def _begin(self, now: Held, label: fo.Label, carried: Carried) -> None:
@@ -153,7 +167,7 @@ class Tracker:
             going = [track for track in going if track.id in held.tracks and track.id not in held.labelled]
             if not going or held.original_hw != now.original_hw:
                 return
-            back = self._carried(going, after, held.image)
+            back = self._carried(going, Motion(after, held.image), held.image)
             for name, track in back.items():
                 if better(held.tracks[name].carried, track.carried) is track.carried:
                     held.tracks[name] = track

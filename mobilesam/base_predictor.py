@@ -19,6 +19,7 @@ from mobilesam.geometry.masks import (
     crop_masks,
     to_numpy,
     upscale_logits,
+    whole_logits,
 )
 from mobilesam.images import to_rgb
 from mobilesam.kept_image import KeptImage
@@ -122,7 +123,8 @@ class BasePredictor(KeptImage):
             multimask_output: three candidates instead of one; None for three where the prompt is one single point,
                 which may name a part or a whole, and one elsewhere.
             best_only: keep the candidate with the highest IoU prediction.
-            return_low_res_logits: keep the (256, 256) logits in each `MaskCrop`.
+            return_low_res_logits: keep the (256, 256) logits in each `MaskCrop`. Those that a region has no use for may
+                be background.
             quality: "fast", or "best" for better masks at about 1 to 3 times the time, see `mobilesam/best.py`: one
                 mask a prompt, so without `multimask_output=True`.
             return_logits: keep the logits of the mask's pixels in each `MaskCrop`.
@@ -143,7 +145,7 @@ class BasePredictor(KeptImage):
         if quality == "best":
             return self._predict_best(prompts, image, regions, partial(crop_mask, **options), return_low_res_logits)
         matrices, decode, rater = self._matrices(image), self._decoder(image), self._rater(image, quality)
-        tiles = [WHOLE_TILE if return_low_res_logits else self._tile(matrices, region) for region in regions]
+        tiles = [self._tile(matrices, region) for region in regions]
         results: list[list[MaskCrop]] = [[] for _ in prompts]
         for chunk, multimask in chunks(prompts, multimask_output, size=self._prompts_per_chunk):
             answers = CANDIDATES if multimask else SINGLE_ANSWER
@@ -159,7 +161,8 @@ class BasePredictor(KeptImage):
                 for row, answer in some:
                     low_res, region = decoded.logits[row][answers.index(answer)], regions[chunk[row]]
                     logits = self._upscale(low_res, matrices, region, decoded.tiles[row])
-                    cuts.append(Cut(logits, region, scores[row][answer], low_res if return_low_res_logits else None))
+                    whole = whole_logits(low_res, decoded.tiles[row]) if return_low_res_logits else None
+                    cuts.append(Cut(logits, region, scores[row][answer], whole))
                 for (row, answer), cut, crop in zip(some, cuts, crop_masks(cuts, **options), strict=True):
                     index = chunk[row]
                     if rater:

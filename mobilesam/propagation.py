@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import box_iou
 
-from mobilesam.geometry import ImageEmbedding, MaskCrop, clip_box
+from mobilesam.geometry import ImageEmbedding, MaskCrop, clip_box, clip_region
 from mobilesam.geometry.boxes import grow_box
 from mobilesam.geometry.masks import crop_mask, interior_point, region_above
 from mobilesam.motion import Motion
@@ -22,6 +23,8 @@ from mobilesam.prompts import Prompt
 
 # Chosen on five clips of DAVIS, see docs/jobs.md.
 PREDICTED_IOU_COUNTS = 0.8  # beside the IoU with the moved mask, when one of three answers is chosen
+REACH = 0.25  # how far a mask may reach beyond its box, as a share of the box's size: less has to be decoded
+FITS = 0.7  # least IoU of the box of a prompt with that of a moved mask for it to be the same object
 # Of likeness, predicted IoU, stability score and least overlap, and what is added: `benchmarks/clips.py --fit`.
 CONFIDENCE, OFFSET = np.array([0.78, 1.25, 1.01, 0.17]), -2.19
 
@@ -59,36 +62,58 @@ class Carried:
     lost: str | None = None
 
 
-def start_tracks(predictor: SamPredictor, prompts: Sequence[Prompt], image: ImageEmbedding) -> list[Carried]:
-    """Return what tracks start with, one a prompt. A mask may be empty."""
-    found = predictor.predict_batch(prompts, image=image, best_only=True, return_low_res_logits=True)
-    return [Carried(best, _look(best, image), _confidence(1.0, best, 1.0)) for (best,) in found]
+def start_tracks(
+    predictor: SamPredictor,
+    prompts: Sequence[Prompt],
+    image: ImageEmbedding,
+    expected: Sequence[MaskCrop | None] | None = None,
+) -> list[Carried]:
+    """Return what tracks start with, one a prompt. A mask may be empty.
+
+    `expected` are the `moved_masks` of tracks that are going on, None for others. Where one fits the box of its prompt,
+    it says which of the model's answers is meant.
+    """
+    expected = expected or [None] * len(prompts)
+    fits = [i for i, moved in enumerate(expected) if moved is not None and _fits(prompts[i].box, moved)]
+    others = [i for i in range(len(prompts)) if i not in fits]
+    found = predictor.predict_batch(
+        [prompts[i] for i in others], image=image, best_only=True, return_low_res_logits=True
+    )
+    masks = {i: best for i, (best,) in zip(others, found, strict=True)}
+    asked = [replace(prompts[i], point_coords=innermost_point(expected[i])[None]) for i in fits]
+    meant = _found(predictor, asked, [expected[i] for i in fits], image)
+    masks |= dict(zip(fits, meant, strict=True))
+    return [Carried(mask, _look(mask, image), _confidence(1.0, mask, 1.0)) for _, mask in sorted(masks.items())]
+
+
+def moved_masks(
+    predictor: SamPredictor, tracks: Sequence[Carried], motion: Motion, image: ImageEmbedding
+) -> list[MaskCrop]:
+    """Return where motion takes the masks of tracks in the next image. The model has not said anything of them."""
+    matrices = predictor._matrices(image)
+    return [_upscaled(predictor, motion.carry(track.crop.low_res_logits), matrices) for track in tracks]
 
 
 def continue_tracks(
     predictor: SamPredictor,
     tracks: Sequence[Carried],
-    before: ImageEmbedding,
+    motion: Motion,
     image: ImageEmbedding,
     drift: Drift | None = None,
 ) -> list[Carried]:
-    """Find the objects of one image in the next one, of the same size; both come from `encode_images`.
+    """Find objects in the next image, which is from `encode_images` and of the same size as the one before.
 
     A lost object is looked for again. One that has left the image stays lost.
     """
-    if not tracks:
-        return []
-    drift, motion, matrices = drift or Drift(), Motion(before, image), predictor._matrices(image)
-    moved = [_upscaled(predictor, motion.carry(track.crop.low_res_logits), matrices) for track in tracks]
+    drift, moved = drift or Drift(), moved_masks(predictor, tracks, motion, image)
     seen = [i for i, crop in enumerate(moved) if crop.mask.any()]
     prompts = [_prompt(moved[i], image.original_hw, drift.margin) for i in seen]
-    found = predictor.predict_batch(prompts, image=image, multimask_output=True, return_low_res_logits=True)
     steps = [
         replace(track, crop=crop, confidence=0.0, lost="it has left the image")
         for track, crop in zip(tracks, moved, strict=True)
     ]
-    for i, answers in zip(seen, found, strict=True):
-        steps[i] = _step(tracks[i], moved[i], answers, image, drift)
+    for i, mask in zip(seen, _found(predictor, prompts, [moved[i] for i in seen], image), strict=True):
+        steps[i] = _step(tracks[i], moved[i], mask, image, drift)
     return steps
 
 
@@ -108,14 +133,33 @@ def _prompt(crop: MaskCrop, original_hw: tuple[int, int], margin: float) -> Prom
     return Prompt(box=box, point_coords=innermost_point(crop)[None])
 
 
-def _step(track: Carried, moved: MaskCrop, answers: Sequence[MaskCrop], image: ImageEmbedding, drift: Drift) -> Carried:
-    """Choose an answer and judge it."""
-    best = max(answers, key=lambda crop: crop.iou(moved) + PREDICTED_IOU_COUNTS * crop.iou_prediction)
-    least_overlap = min(track.least_overlap, best.iou(moved))
-    likeness = float(F.cosine_similarity(track.look, _look(best, image), dim=0))
-    confidence = _confidence(likeness, best, least_overlap)
-    if best.mask.any() and confidence >= drift.min_confidence:
-        return Carried(best, track.look, confidence, least_overlap)
+def _fits(box: np.ndarray | None, moved: MaskCrop) -> bool:
+    """Whether a prompt's box is about that of a mask that is not empty."""
+    if box is None or not moved.mask.any():
+        return False
+    return float(box_iou(*torch.tensor([[box.tolist()], [moved.region]], dtype=torch.float64))) >= FITS
+
+
+def _found(
+    predictor: SamPredictor, prompts: Sequence[Prompt], moved: Sequence[MaskCrop], image: ImageEmbedding
+) -> list[MaskCrop]:
+    """Return for each prompt that of three answers which is most like the moved mask, and good in the model's eyes."""
+    regions = [clip_region(prompt.box, REACH, original_hw=image.original_hw) for prompt in prompts]
+    options = {"multimask_output": True, "return_low_res_logits": True}
+    answers = predictor.predict_batch(prompts, image=image, regions=regions, **options)
+    return [
+        max(some, key=lambda crop: crop.iou(mask) + PREDICTED_IOU_COUNTS * crop.iou_prediction)
+        for some, mask in zip(answers, moved, strict=True)
+    ]
+
+
+def _step(track: Carried, moved: MaskCrop, found: MaskCrop, image: ImageEmbedding, drift: Drift) -> Carried:
+    """Judge what was found of an object."""
+    least_overlap = min(track.least_overlap, found.iou(moved))
+    likeness = float(F.cosine_similarity(track.look, _look(found, image), dim=0))
+    confidence = _confidence(likeness, found, least_overlap)
+    if found.mask.any() and confidence >= drift.min_confidence:
+        return Carried(found, track.look, confidence, least_overlap)
     # While it is lost, what is found elsewhere says nothing of its own way.
     why = f"its confidence fell to {confidence:.2f}, below {drift.min_confidence}"
     return replace(track, crop=moved, confidence=confidence, lost=why)

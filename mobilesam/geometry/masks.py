@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mobilesam.geometry.boxes import Region, tight_region
+from mobilesam.geometry.frames import BINARY_MASK_LOGIT, LOW_RES
 
 if TYPE_CHECKING:  # arrays do as well, and then torch is not needed
     from torch import Tensor
@@ -113,6 +114,16 @@ def upscale_logits(
     tall, columns = rows[y0:y1, r0:r1] @ low_res_logits, columns[x0:x1, c0:c1]
     # A part of a matrix has gaps between its rows; oneDNN gets its weights without.
     return linear(tall, columns.contiguous()) if linear else tall @ columns.T
+
+
+def whole_logits(tile_logits: Tensor, tile: Tile) -> Tensor:
+    """Return (256, 256) low-res logits that are background outside of a tile."""
+    if tile == WHOLE_TILE:
+        return tile_logits
+    r0, c0, r1, c1 = (4 * edge for edge in tile)
+    logits = tile_logits.new_full((LOW_RES, LOW_RES), -BINARY_MASK_LOGIT)
+    logits[r0:r1, c0:c1] = tile_logits
+    return logits
 
 
 def region_above(low_res_logits: Tensor, matrices: Matrices, threshold: float) -> Region:
