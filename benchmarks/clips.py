@@ -107,6 +107,21 @@ def boxed(predictor: SamPredictor, frames: list[tuple[ImageEmbedding, np.ndarray
     return found
 
 
+def further(predictor: SamPredictor, frames: list[tuple[ImageEmbedding, np.ndarray]]) -> float:
+    """Return the milliseconds a frame that each further object takes, here the same one four times more."""
+    seconds: dict[int, list[float]] = defaultdict(list)
+    (before, true), *later = frames[:8]
+    found = {count: [Prompt(box=np.array(tight_region(true), float))] * count for count in (1, 5)}
+    found = {count: tracks.start_tracks(predictor, prompts, before) for count, prompts in found.items()}
+    for image, _ in later:
+        motion, before = Motion(before, image), image
+        for count, going in found.items():
+            start = time.perf_counter()
+            found[count] = tracks.continue_tracks(predictor, going, motion, image)
+            seconds[count].append(time.perf_counter() - start)
+    return 1000 * float(np.median(seconds[5]) - np.median(seconds[1])) / 4
+
+
 def mean(values: list[float]) -> float:
     """Return the mean to three places."""
     return round(float(np.mean(values)), 3)
@@ -151,6 +166,7 @@ def main() -> None:
         result[name] = {way: mean([row["iou"] * (not row["lost"]) for row in of_way]) for way, of_way in rows.items()}
         result[name] |= {f"a label every {EVERY}th": mean(labelled(predictor, clip))}
         result[name] |= {"true boxes": mean(boxed(predictor, frames))}
+        result[name] |= {"ms each further object": round(further(predictor, frames))}
         result[name] |= {"ms a frame": round(float(np.median([row["ms"] for row in rows["forwards"]])))}
         print(json.dumps({name: result[name]}), flush=True)
     result["confidence"] = judged(everything)
