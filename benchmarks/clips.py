@@ -32,6 +32,7 @@ WAYS["every 3rd, backwards"] = slice(None, None, -3)
 EVERY = 20
 BAD, DOUBTED = 0.3, 0.5  # true IoU of a bad mask; the confidence below which docs say to look
 STRENGTH = 20.0  # of the ridge regression
+NOTHING = [0.0, 0.0, 0.0, 0.0]  # the signals of an empty mask
 
 
 def load(folder: Path, frames: int) -> dict[str, list[tuple[Path, np.ndarray]]]:
@@ -48,16 +49,17 @@ def load(folder: Path, frames: int) -> dict[str, list[tuple[Path, np.ndarray]]]:
     return {name: found[:frames] for name, found in clips.items()}
 
 
-class Recorded:
-    """Notes what each confidence is told from."""
+class Recorded(dict):
+    """What each confidence is told from."""
 
     def __init__(self) -> None:
-        self.signals, self._tell = [0.0] * 4, tracks._confidence
-        tracks._confidence = self
+        super().__init__()
+        self._tell, tracks._confidence = tracks._confidence, self
 
-    def __call__(self, likeness: float, crop, least_overlap: float) -> float:
-        self.signals = [likeness, crop.iou_prediction, crop.stability_score, least_overlap]
-        return self._tell(likeness, crop, least_overlap)
+    def __call__(self, alike: float, crop, least_overlap: float) -> float:
+        confidence = self._tell(alike, crop, least_overlap)
+        self[confidence] = [alike, crop.iou_prediction, crop.stability_score, least_overlap]
+        return confidence
 
 
 def follow(predictor: SamPredictor, frames: list[tuple[ImageEmbedding, np.ndarray]], recorded: Recorded) -> list[dict]:
@@ -71,7 +73,7 @@ def follow(predictor: SamPredictor, frames: list[tuple[ImageEmbedding, np.ndarra
         seconds, before = time.perf_counter() - start, image
         iou = mask_iou(track.crop.full(image.original_hw), true)
         told = {"iou": iou, "lost": track.lost is not None, "confidence": track.confidence, "ms": 1000 * seconds}
-        rows.append(told | {"signals": recorded.signals})
+        rows.append(told | {"signals": recorded.get(track.confidence, NOTHING)})
     return rows
 
 

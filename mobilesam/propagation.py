@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.ops import box_iou
 
+from mobilesam.appearance import likeness, look_of, places_like
 from mobilesam.geometry import ImageEmbedding, MaskCrop, clip_box, clip_region
-from mobilesam.geometry.boxes import grow_box
+from mobilesam.geometry.boxes import Region, grow_box, snap_outward
 from mobilesam.geometry.masks import crop_mask, interior_point, region_above
 from mobilesam.motion import Motion
 from mobilesam.predictor import SamPredictor
@@ -24,6 +24,9 @@ from mobilesam.prompts import Prompt
 # Chosen on five clips of DAVIS, see docs/jobs.md.
 PREDICTED_IOU_COUNTS = 0.8  # beside the IoU with the moved mask, when one of three answers is chosen
 REACH = 0.25  # how far a mask may reach beyond its box, as a share of the box's size: less has to be decoded
+# Below this confidence an object is looked for elsewhere, in so many places. Found there is what has such a likeness
+# to it, and such a predicted IoU.
+DOUBT, PLACES, ALIKE, SURE = 0.5, 3, 0.85, 0.9
 FITS = 0.7  # least IoU of the box of a prompt with that of a moved mask for it to be the same object
 # Of likeness, predicted IoU, stability score and least overlap, and what is added: `benchmarks/clips.py --fit`.
 CONFIDENCE, OFFSET = np.array([0.78, 1.25, 1.01, 0.17]), -2.19
@@ -51,8 +54,10 @@ class Carried:
         crop: its mask in an image, with its logits; while it is lost, where motion took it.
         look: (256,) mean of the image embedding in its mask where it was prompted.
         confidence: the IoU with the true mask that is to be expected, in [0, 1].
-        least_overlap: least IoU, since it was prompted, of its mask with where motion had moved the one before.
+        least_overlap: least IoU, since it was prompted, of its mask with where motion had moved the one before; 0 if it
+            was found elsewhere.
         lost: why it has no mask in the image; None if it has one.
+        size: width and height of its last mask, in pixels.
     """
 
     crop: MaskCrop
@@ -60,6 +65,7 @@ class Carried:
     confidence: float
     least_overlap: float = 1.0
     lost: str | None = None
+    size: tuple[int, int] = (0, 0)
 
 
 def start_tracks(
@@ -83,7 +89,10 @@ def start_tracks(
     asked = [replace(prompts[i], point_coords=innermost_point(expected[i])[None]) for i in fits]
     meant = _found(predictor, asked, [expected[i] for i in fits], image)
     masks |= dict(zip(fits, meant, strict=True))
-    return [Carried(mask, _look(mask, image), _confidence(1.0, mask, 1.0)) for _, mask in sorted(masks.items())]
+    return [
+        Carried(mask, look_of(mask, image), _confidence(1.0, mask, 1.0), size=_size(mask))
+        for _, mask in sorted(masks.items())
+    ]
 
 
 def moved_masks(
@@ -114,6 +123,9 @@ def continue_tracks(
     ]
     for i, mask in zip(seen, _found(predictor, prompts, [moved[i] for i in seen], image), strict=True):
         steps[i] = _step(tracks[i], moved[i], mask, image, drift)
+    doubted = [i for i in seen if steps[i].confidence < DOUBT]
+    for i, step in zip(doubted, _look_again(predictor, [steps[i] for i in doubted], image), strict=True):
+        steps[i] = step
     return steps
 
 
@@ -156,29 +168,51 @@ def _found(
 def _step(track: Carried, moved: MaskCrop, found: MaskCrop, image: ImageEmbedding, drift: Drift) -> Carried:
     """Judge what was found of an object."""
     least_overlap = min(track.least_overlap, found.iou(moved))
-    likeness = float(F.cosine_similarity(track.look, _look(found, image), dim=0))
-    confidence = _confidence(likeness, found, least_overlap)
+    confidence = _confidence(likeness(track.look, look_of(found, image)), found, least_overlap)
     if found.mask.any() and confidence >= drift.min_confidence:
-        return Carried(found, track.look, confidence, least_overlap)
+        return Carried(found, track.look, confidence, least_overlap, size=_size(found))
     # While it is lost, what is found elsewhere says nothing of its own way.
     why = f"its confidence fell to {confidence:.2f}, below {drift.min_confidence}"
     return replace(track, crop=moved, confidence=confidence, lost=why)
 
 
-def _confidence(likeness: float, crop: MaskCrop, least_overlap: float) -> float:
+def _look_again(predictor: SamPredictor, tracks: Sequence[Carried], image: ImageEmbedding) -> list[Carried]:
+    """Look for objects where the image looks like them, and return what is found, or what was found before."""
+    points = [(i, point) for i, one in enumerate(tracks) for point in places_like(one.look, image, one.size, PLACES)]
+    prompts = [Prompt(point_coords=np.array([point])) for _, point in points]
+    regions = [_around(point, tracks[i].size, image.original_hw) for i, point in points]
+    options = {"multimask_output": True, "return_low_res_logits": True}
+    found = predictor.predict_batch(prompts, image=image, regions=regions, **options)
+    best, scores = list(tracks), [0.0] * len(tracks)
+    for (i, _), answers in zip(points, found, strict=True):
+        track = tracks[i]
+        for crop in answers:
+            alike = likeness(track.look, look_of(crop, image))
+            same_size = all(0.5 < now / was < 2 for now, was in zip(_size(crop), track.size, strict=True))
+            score = alike + crop.iou_prediction
+            if same_size and alike > ALIKE and crop.iou_prediction > SURE and score > scores[i]:
+                scores[i] = score
+                best[i] = Carried(crop, track.look, _confidence(alike, crop, 0.0), 0.0, size=_size(crop))
+    return best
+
+
+def _around(point: tuple[float, float], size: tuple[int, int], original_hw: tuple[int, int]) -> Region:
+    """Return a region that holds an object of a size wherever in it the point is."""
+    box = [*np.subtract(point, size), *np.add(point, size)]
+    return snap_outward(np.array(box), original_hw=original_hw)
+
+
+def _size(crop: MaskCrop) -> tuple[int, int]:
+    x0, y0, x1, y1 = crop.region
+    return x1 - x0, y1 - y0
+
+
+def _confidence(alike: float, crop: MaskCrop, least_overlap: float) -> float:
     """Return the IoU with the true mask that is to be expected; 0 for an empty mask."""
     if not crop.mask.any():
         return 0.0
-    signals = [likeness, crop.iou_prediction, crop.stability_score, least_overlap]
+    signals = [alike, crop.iou_prediction, crop.stability_score, least_overlap]
     return float(np.clip(CONFIDENCE @ signals + OFFSET, 0, 1))
-
-
-def _look(crop: MaskCrop, image: ImageEmbedding) -> Tensor:
-    """Return the mean of the image embedding in a mask, (256,); zeros if it is empty."""
-    features = image.features[0]
-    inside = torch.as_tensor(crop.low_res_logits > 0, dtype=features.dtype, device=features.device)
-    share = F.avg_pool2d(inside[None], 4)[0]  # (64, 64)
-    return (features * share).sum((1, 2)) / share.sum().clamp(min=1e-6)
 
 
 def _upscaled(predictor: SamPredictor, low_res_logits: np.ndarray, matrices: tuple[Tensor, Tensor]) -> MaskCrop:
