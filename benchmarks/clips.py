@@ -30,9 +30,8 @@ from mobilesam.quality.metrics import mask_iou
 WAYS = {"forwards": slice(None), "backwards": slice(None, None, -1), "every 2nd": slice(None, None, 2)}
 WAYS["every 3rd, backwards"] = slice(None, None, -3)
 EVERY = 20
-BAD, DOUBTED = 0.3, 0.5  # true IoU of a bad mask; the confidence below which docs say to look
+BAD, DOUBTED = 0.3, 0.7  # true IoU of a bad mask; the confidence below which docs say to look
 STRENGTH = 20.0  # of the ridge regression
-NOTHING = [0.0, 0.0, 0.0, 0.0]  # the signals of an empty mask
 
 
 def load(folder: Path, frames: int) -> dict[str, list[tuple[Path, np.ndarray]]]:
@@ -49,20 +48,7 @@ def load(folder: Path, frames: int) -> dict[str, list[tuple[Path, np.ndarray]]]:
     return {name: found[:frames] for name, found in clips.items()}
 
 
-class Recorded(dict):
-    """What each confidence is told from."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._tell, tracks._confidence = tracks._confidence, self
-
-    def __call__(self, alike: float, crop, least_overlap: float) -> float:
-        confidence = self._tell(alike, crop, least_overlap)
-        self[confidence] = [alike, crop.iou_prediction, crop.stability_score, least_overlap]
-        return confidence
-
-
-def follow(predictor: SamPredictor, frames: list[tuple[ImageEmbedding, np.ndarray]], recorded: Recorded) -> list[dict]:
+def follow(predictor: SamPredictor, frames: list[tuple[ImageEmbedding, np.ndarray]]) -> list[dict]:
     """Return a row for each frame after the first."""
     before, true = frames[0]
     [track] = tracks.start_tracks(predictor, [Prompt(box=np.array(tight_region(true), float))], before)
@@ -73,7 +59,7 @@ def follow(predictor: SamPredictor, frames: list[tuple[ImageEmbedding, np.ndarra
         seconds, before = time.perf_counter() - start, image
         iou = mask_iou(track.crop.full(image.original_hw), true)
         told = {"iou": iou, "lost": track.lost is not None, "confidence": track.confidence, "ms": 1000 * seconds}
-        rows.append(told | {"signals": recorded.get(track.confidence, NOTHING)})
+        rows.append(told | {"signals": track.signals})
     return rows
 
 
@@ -159,12 +145,12 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="fit the confidence again, and print its weights")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    predictor, recorded = SamPredictor(load_model(), fast=True, cache=EmbeddingCache(args.cache)), Recorded()
+    predictor = SamPredictor(load_model(), fast=True, cache=EmbeddingCache(args.cache))
     result, everything, clips = {}, [], load(args.folder, args.frames)
     for name, clip in clips.items():
         frames = [(predictor.encode_images([read_image(path)])[0], true) for path, true in clip]
-        rows = {way: follow(predictor, frames[part], recorded) for way, part in WAYS.items()}
-        everything += [row for of_way in rows.values() for row in of_way]
+        rows = {way: follow(predictor, frames[part]) for way, part in WAYS.items()}
+        everything += [row | {"way": way} for way, of_way in rows.items() for row in of_way]
         result[name] = {way: mean([row["iou"] * (not row["lost"]) for row in of_way]) for way, of_way in rows.items()}
         result[name] |= {f"a label every {EVERY}th": mean(labelled(predictor, clip))}
         result[name] |= {"true boxes": mean(boxed(predictor, frames))}
@@ -172,11 +158,12 @@ def main() -> None:
         result[name] |= {"ms a frame": round(float(np.median([row["ms"] for row in rows["forwards"]])))}
         print(json.dumps({name: result[name]}), flush=True)
     result["confidence"] = judged(everything)
+    result["confidence, forwards"] = judged([row for row in everything if row["way"] == "forwards"])
     for column in ("forwards", f"a label every {EVERY}th", "true boxes"):
         result[f"mean J, {column}"] = mean([result[name][column] for name in clips])
     print(json.dumps({name: value for name, value in result.items() if name not in clips}))
     if args.fit:
-        print(json.dumps(fit(everything)))
+        print(json.dumps(fit([row for row in everything if not row["lost"]])))
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

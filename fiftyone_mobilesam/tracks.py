@@ -14,8 +14,9 @@ from fiftyone_mobilesam.labels import new_detection
 from fiftyone_mobilesam.options import Options
 from fiftyone_mobilesam.prompts import label_prompts
 from mobilesam import ImageEmbedding, MaskCrop, SamPredictor
+from mobilesam.carried import Carried
 from mobilesam.motion import Motion, without_pixels
-from mobilesam.propagation import Carried, Drift, better, continue_tracks, moved_masks, start_tracks
+from mobilesam.propagation import Drift, better, continue_tracks, moved_masks, start_tracks
 
 Ended = tuple[str, int, str]  # id of the sample or frame, index of the track, why it was lost there
 

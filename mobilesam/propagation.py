@@ -2,7 +2,8 @@
 
 The box around the moved mask and its innermost point are the prompt. Of the model's three answers that one is taken
 which is most like the moved mask, and which the model itself thinks well of. So an object is found that has moved by
-its own size, and an answer that took in the background does not grow from image to image.
+its own size, and an answer that took in the background does not grow from image to image. An object that is lost, or
+nearly, is also looked for where the image looks like it.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from mobilesam.appearance import likeness, look_of, places_like
+from mobilesam.carried import Carried, seen_again, size_of, started
 from mobilesam.geometry import ImageEmbedding, MaskCrop, clip_box, clip_region
 from mobilesam.geometry.boxes import Region, grow_box, snap_outward
 from mobilesam.geometry.masks import crop_mask, interior_point, region_above
@@ -24,12 +26,11 @@ from mobilesam.prompts import Prompt
 # Chosen on five clips of DAVIS, see docs/jobs.md.
 PREDICTED_IOU_COUNTS = 0.8  # beside the IoU with the moved mask, when one of three answers is chosen
 REACH = 0.25  # how far a mask may reach beyond its box, as a share of the box's size: less has to be decoded
-# Below this confidence an object is looked for elsewhere, in so many places. Found there is what has such a likeness
-# to it, and such a predicted IoU.
-DOUBT, PLACES, ALIKE, SURE = 0.5, 3, 0.85, 0.9
+# Less sure than this, an object is looked for elsewhere, in so many places. Found there is what has such a likeness to
+# it, and such a predicted IoU.
+DOUBT, PLACES, ALIKE, SAID = 0.5, 3, 0.85, 0.9
+TAKEN = 0.5  # IoU with the mask of another object above which it is that one
 FITS = 0.7  # least IoU of the box of a prompt with that of a moved mask for it to be the same object
-# Of likeness, predicted IoU, stability score and least overlap, and what is added: `benchmarks/clips.py --fit`.
-CONFIDENCE, OFFSET = np.array([0.78, 1.25, 1.01, 0.17]), -2.19
 
 
 @dataclass(frozen=True)
@@ -37,35 +38,13 @@ class Drift:
     """When a track is lost.
 
     Attributes:
-        min_confidence: least confidence of a mask. Below it the track has no mask in the image; it goes on to be looked
-            for where motion takes it.
+        min_confidence: how sure it must be at least, in [0, 1], that a mask is of the object. Below it the track has no
+            mask in the image; it goes on to be looked for where motion takes it, and where the image looks like it.
         margin: how far the next box reaches beyond the moved mask, as a fraction of its size on each side.
     """
 
     min_confidence: float = 0.4
     margin: float = 0.05
-
-
-@dataclass(frozen=True, eq=False)
-class Carried:
-    """An object on its way.
-
-    Attributes:
-        crop: its mask in an image, with its logits; while it is lost, where motion took it.
-        look: (256,) mean of the image embedding in its mask where it was prompted.
-        confidence: the IoU with the true mask that is to be expected, in [0, 1].
-        least_overlap: least IoU, since it was prompted, of its mask with where motion had moved the one before; 0 if it
-            was found elsewhere.
-        lost: why it has no mask in the image; None if it has one.
-        size: width and height of its last mask, in pixels.
-    """
-
-    crop: MaskCrop
-    look: Tensor
-    confidence: float
-    least_overlap: float = 1.0
-    lost: str | None = None
-    size: tuple[int, int] = (0, 0)
 
 
 def start_tracks(
@@ -89,10 +68,7 @@ def start_tracks(
     asked = [replace(prompts[i], point_coords=innermost_point(expected[i])[None]) for i in fits]
     meant = _found(predictor, asked, [expected[i] for i in fits], image)
     masks |= dict(zip(fits, meant, strict=True))
-    return [
-        Carried(mask, look_of(mask, image), _confidence(1.0, mask, 1.0), size=_size(mask))
-        for _, mask in sorted(masks.items())
-    ]
+    return [started(mask, image) for _, mask in sorted(masks.items())]
 
 
 def moved_masks(
@@ -118,20 +94,22 @@ def continue_tracks(
     seen = [i for i, crop in enumerate(moved) if crop.mask.any()]
     prompts = [_prompt(moved[i], image.original_hw, drift.margin) for i in seen]
     steps = [
-        replace(track, crop=crop, confidence=0.0, lost="it has left the image")
+        replace(track, crop=crop, sure=0.0, lost="it has left the image")
         for track, crop in zip(tracks, moved, strict=True)
     ]
     for i, mask in zip(seen, _found(predictor, prompts, [moved[i] for i in seen], image), strict=True):
         steps[i] = _step(tracks[i], moved[i], mask, image, drift)
-    doubted = [i for i in seen if steps[i].confidence < DOUBT]
-    for i, step in zip(doubted, _look_again(predictor, [steps[i] for i in doubted], image), strict=True):
-        steps[i] = step
+    found = _elsewhere(predictor, {i: steps[i] for i in seen if steps[i].sure < DOUBT}, image)
+    for i, step in found.items():
+        others = (other.crop for j, other in enumerate(steps) if j != i and other.lost is None)
+        if step.sure >= drift.min_confidence and not any(step.crop.iou(crop) > TAKEN for crop in others):
+            steps[i] = step
     return steps
 
 
 def better(forwards: Carried, backwards: Carried) -> Carried:
     """Return which of two masks of an object in one image, carried from both sides, is more to be trusted."""
-    return max(forwards, backwards, key=lambda carried: (carried.lost is None, carried.confidence))
+    return max(forwards, backwards, key=lambda carried: carried.confidence)
 
 
 def innermost_point(crop: MaskCrop) -> np.ndarray:
@@ -167,52 +145,37 @@ def _found(
 
 def _step(track: Carried, moved: MaskCrop, found: MaskCrop, image: ImageEmbedding, drift: Drift) -> Carried:
     """Judge what was found of an object."""
-    least_overlap = min(track.least_overlap, found.iou(moved))
-    confidence = _confidence(likeness(track.look, look_of(found, image)), found, least_overlap)
-    if found.mask.any() and confidence >= drift.min_confidence:
-        return Carried(found, track.look, confidence, least_overlap, size=_size(found))
+    step = seen_again(track, found, image, min(track.least_overlap, found.iou(moved)))
+    if found.mask.any() and step.sure >= drift.min_confidence:
+        return step
     # While it is lost, what is found elsewhere says nothing of its own way.
-    why = f"its confidence fell to {confidence:.2f}, below {drift.min_confidence}"
-    return replace(track, crop=moved, confidence=confidence, lost=why)
+    why = f"its confidence fell to {step.sure:.2f}, below {drift.min_confidence}"
+    return replace(track, crop=moved, sure=step.sure, lost=why)
 
 
-def _look_again(predictor: SamPredictor, tracks: Sequence[Carried], image: ImageEmbedding) -> list[Carried]:
-    """Look for objects where the image looks like them, and return what is found, or what was found before."""
-    points = [(i, point) for i, one in enumerate(tracks) for point in places_like(one.look, image, one.size, PLACES)]
-    prompts = [Prompt(point_coords=np.array([point])) for _, point in points]
-    regions = [_around(point, tracks[i].size, image.original_hw) for i, point in points]
+def _elsewhere(predictor: SamPredictor, tracks: dict[int, Carried], image: ImageEmbedding) -> dict[int, Carried]:
+    """Look for objects where the image looks like them; return those that are found."""
+    places = [(i, place) for i, track in tracks.items() for place in places_like(track.look, image, track.size, PLACES)]
+    prompts = [Prompt(point_coords=np.array([place])) for _, place in places]
+    regions = [_around(place, tracks[i].size, image.original_hw) for i, place in places]
     options = {"multimask_output": True, "return_low_res_logits": True}
-    found = predictor.predict_batch(prompts, image=image, regions=regions, **options)
-    best, scores = list(tracks), [0.0] * len(tracks)
-    for (i, _), answers in zip(points, found, strict=True):
+    found: dict[int, Carried] = {}
+    scores = dict.fromkeys(tracks, 0.0)
+    answers = predictor.predict_batch(prompts, image=image, regions=regions, **options)
+    for i, crop in ((i, crop) for (i, _), some in zip(places, answers, strict=True) for crop in some):
         track = tracks[i]
-        for crop in answers:
-            alike = likeness(track.look, look_of(crop, image))
-            same_size = all(0.5 < now / was < 2 for now, was in zip(_size(crop), track.size, strict=True))
-            score = alike + crop.iou_prediction
-            if same_size and alike > ALIKE and crop.iou_prediction > SURE and score > scores[i]:
-                scores[i] = score
-                best[i] = Carried(crop, track.look, _confidence(alike, crop, 0.0), 0.0, size=_size(crop))
-    return best
+        alike = likeness(track.look, look_of(crop, image))
+        same_size = all(0.5 < now / was < 2 for now, was in zip(size_of(crop), track.size, strict=True))
+        if same_size and alike > ALIKE and crop.iou_prediction > SAID and alike + crop.iou_prediction > scores[i]:
+            scores[i] = alike + crop.iou_prediction
+            found[i] = seen_again(track, crop, image, 0.0)
+    return found
 
 
 def _around(point: tuple[float, float], size: tuple[int, int], original_hw: tuple[int, int]) -> Region:
     """Return a region that holds an object of a size wherever in it the point is."""
     box = [*np.subtract(point, size), *np.add(point, size)]
     return snap_outward(np.array(box), original_hw=original_hw)
-
-
-def _size(crop: MaskCrop) -> tuple[int, int]:
-    x0, y0, x1, y1 = crop.region
-    return x1 - x0, y1 - y0
-
-
-def _confidence(alike: float, crop: MaskCrop, least_overlap: float) -> float:
-    """Return the IoU with the true mask that is to be expected; 0 for an empty mask."""
-    if not crop.mask.any():
-        return 0.0
-    signals = [alike, crop.iou_prediction, crop.stability_score, least_overlap]
-    return float(np.clip(CONFIDENCE @ signals + OFFSET, 0, 1))
 
 
 def _upscaled(predictor: SamPredictor, low_res_logits: np.ndarray, matrices: tuple[Tensor, Tensor]) -> MaskCrop:

@@ -98,6 +98,20 @@ def test_an_object_that_is_hidden_for_an_image_is_found_again(tmp_path, make_dat
     assert [label.track_confidence > 0.9 for labels in found for label in labels] == [True, True, False, False]
 
 
+def test_an_object_that_jumps_is_found_by_its_looks(tmp_path, make_dataset):
+    shapes = [((60, 70) if number == 0 else (230, 160 - 3 * number), (30, 40)) for number in range(4)]
+    paths = [tmp_path / f"view{number}.png" for number in range(4)]
+    for path, shape in zip(paths, shapes, strict=True):
+        Image.fromarray(draw_scene([shape])).save(path)
+    samples = [{"filepath": str(path)} for path in paths]
+    samples[0]["boxes"] = detections(ellipse_box(*shapes[0]))
+    dataset = make_dataset(*samples)
+    propagate(dataset, "boxes", "masks")
+    for sample, shape in zip(dataset, shapes, strict=True):
+        [label] = sample.masks.detections
+        assert iou(full_mask(label), ellipse_mask(*shape)) > 0.9
+
+
 def test_an_object_that_leaves_the_image_has_no_masks_any_more(tmp_path, make_dataset):
     shapes = [((40 - 16 * number, 120), (30, 40)) for number in range(7)]
     paths = [tmp_path / f"view{number}.png" for number in range(7)]

@@ -13,8 +13,8 @@ STEADY = (240, 120), (35, 45)
 
 
 def jumping(place):
-    """Return the ellipse of an object that moves by far more than motion can follow, between the first two images."""
-    return (50, 60) if place == 0 else (100 + 6 * place, 160), (30, 40)
+    """Return the ellipse of an object that moves far and grows between the first two images, so that it gets lost."""
+    return ((50, 60), (12, 16)) if place == 0 else ((100 + 6 * place, 160), (30, 40))
 
 
 @pytest.fixture

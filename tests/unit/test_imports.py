@@ -54,7 +54,9 @@ ALLOWED = {
         "utils",
     },
     "motion": {"geometry"},
-    "propagation": {"geometry", "motion", "predictor", "prompts"},
+    "appearance": {"geometry"},
+    "carried": {"appearance", "geometry"},
+    "propagation": {"appearance", "carried", "geometry", "motion", "predictor", "prompts"},
     "export": {"_version", "files", "geometry", "modeling", "packages", "selftest", "utils", "weights"},
     "quality": {"geometry", "images", "packages", "predictor", "prompts"},
     "training": {
