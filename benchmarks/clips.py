@@ -131,7 +131,7 @@ def judged(rows: list[dict]) -> dict[str, float]:
         "frames": len(rows),
         "spearman": round(float(spearmanr(told, true).statistic), 3),
         "bad": int((true < BAD).sum()),
-        "bad that are doubted": round(float((told[true < BAD] < DOUBTED).mean()), 3),
+        "bad that are doubted": round(float((told[true < BAD] < DOUBTED).mean()), 3) if (true < BAD).any() else None,
         "others that are doubted": round(float((told[true >= BAD] < DOUBTED).mean()), 3),
     }
 

@@ -66,6 +66,7 @@ class SamPredictor(BasePredictor):
         self.backend = Backend(sam_model, fast=fast, precision=precision)
         self.cache = cache
         self._heads: tuple[list, Heads] | None = None
+        self._kept_matrices: tuple[tuple, Matrices] | None = None
 
     @property
     def heads(self) -> Heads:
@@ -215,5 +216,8 @@ class SamPredictor(BasePredictor):
         return self.model.preprocess(self.transform.padded_pixels(resized))
 
     def _matrices(self, image: ImageEmbedding) -> Matrices:
-        rows, columns = self.transform.upscale_matrices(image.original_hw)
-        return rows.to(self.device), columns.to(self.device)
+        kept, key = self._kept_matrices, (image.original_hw, self.device)
+        if kept is None or kept[0] != key:  # images of a size often follow each other
+            rows, columns = self.transform.upscale_matrices(image.original_hw)
+            kept = self._kept_matrices = key, (rows.to(self.device), columns.to(self.device))
+        return kept[1]
