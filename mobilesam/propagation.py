@@ -59,7 +59,7 @@ def start_tracks(
     it says which of the model's answers is meant.
     """
     expected = expected or [None] * len(prompts)
-    fits = [i for i, moved in enumerate(expected) if moved is not None and _fits(prompts[i].box, moved)]
+    fits = [i for i, moved in enumerate(expected) if moved is not None and _fits(prompts[i], moved)]
     others = [i for i in range(len(prompts)) if i not in fits]
     found = predictor.predict_batch(
         [prompts[i] for i in others], image=image, best_only=True, return_low_res_logits=True
@@ -123,11 +123,11 @@ def _prompt(crop: MaskCrop, original_hw: tuple[int, int], margin: float) -> Prom
     return Prompt(box=box, point_coords=innermost_point(crop)[None])
 
 
-def _fits(box: np.ndarray | None, moved: MaskCrop) -> bool:
-    """Whether a prompt's box is about that of a mask that is not empty."""
-    if box is None or not moved.mask.any():
+def _fits(prompt: Prompt, moved: MaskCrop) -> bool:
+    """Whether a prompt is a box alone, about that of a mask that is not empty."""
+    if prompt.box is None or prompt.point_coords is not None or not moved.mask.any():
         return False
-    return float(box_iou(*torch.tensor([[box.tolist()], [moved.region]], dtype=torch.float64))) >= FITS
+    return float(box_iou(*torch.tensor([[prompt.box.tolist()], [moved.region]], dtype=torch.float64))) >= FITS
 
 
 def _found(
