@@ -140,12 +140,16 @@ class BasePredictor(KeptImage):
         check_quality(quality, multimask_output)
         image = image or self._require_image()
         check_inside(prompts, image.original_hw)
-        regions = [region or whole_region(image.original_hw) for region in regions or [None] * len(prompts)]
+        given = regions or [None] * len(prompts)
+        regions = [region or whole_region(image.original_hw) for region in given]
         options = {"mask_threshold": self._mask_threshold, "keep_logits": return_logits}
         if quality == "best":
             return self._predict_best(prompts, image, regions, partial(crop_mask, **options), return_low_res_logits)
         matrices, decode, rater = self._matrices(image), self._decoder(image), self._rater(image, quality)
-        tiles = [self._tile(matrices, region) for region in regions]
+        tiles = [
+            WHOLE_TILE if return_low_res_logits and asked is None else self._tile(matrices, region)
+            for asked, region in zip(given, regions, strict=True)
+        ]
         results: list[list[MaskCrop]] = [[] for _ in prompts]
         for chunk, multimask in chunks(prompts, multimask_output, size=self._prompts_per_chunk):
             answers = CANDIDATES if multimask else SINGLE_ANSWER
@@ -161,8 +165,8 @@ class BasePredictor(KeptImage):
                 for row, answer in some:
                     low_res, region = decoded.logits[row][answers.index(answer)], regions[chunk[row]]
                     logits = self._upscale(low_res, matrices, region, decoded.tiles[row])
-                    whole = whole_logits(low_res, decoded.tiles[row]) if return_low_res_logits else None
-                    cuts.append(Cut(logits, region, scores[row][answer], whole))
+                    kept = whole_logits(low_res, decoded.tiles[row]) if return_low_res_logits else None
+                    cuts.append(Cut(logits, region, scores[row][answer], kept))
                 for (row, answer), cut, crop in zip(some, cuts, crop_masks(cuts, **options), strict=True):
                     index = chunk[row]
                     if rater:
