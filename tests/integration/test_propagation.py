@@ -83,49 +83,6 @@ def test_samples_in_order_and_an_object_that_goes(tmp_path, make_dataset):
     assert reason
 
 
-def test_an_object_that_is_hidden_for_an_image_is_found_again(tmp_path, make_dataset):
-    paths = [tmp_path / f"view{number}.png" for number in range(5)]
-    for number, path in enumerate(paths):
-        Image.fromarray(draw_scene([LEFT] if number != 2 else [])).save(path)
-    samples = [{"filepath": str(path)} for path in paths]
-    samples[0]["boxes"] = detections(ellipse_box(*LEFT))
-    dataset = make_dataset(*samples)
-    report = propagate(dataset, "boxes", "masks")
-    found = dataset.values("masks.detections")
-    assert [len(labels) for labels in found] == [1, 1, 0, 1, 1]
-    assert [where for where, _, _ in report.ended] == [dataset.values("id")[2]]
-    assert len({label.instance_id for labels in found for label in labels}) == 1
-    assert [label.track_confidence > 0.9 for labels in found for label in labels] == [True, True, False, False]
-
-
-def test_an_object_that_jumps_is_found_by_its_looks(tmp_path, make_dataset):
-    shapes = [((60, 70) if number == 0 else (230, 160 - 3 * number), (30, 40)) for number in range(4)]
-    paths = [tmp_path / f"view{number}.png" for number in range(4)]
-    for path, shape in zip(paths, shapes, strict=True):
-        Image.fromarray(draw_scene([shape])).save(path)
-    samples = [{"filepath": str(path)} for path in paths]
-    samples[0]["boxes"] = detections(ellipse_box(*shapes[0]))
-    dataset = make_dataset(*samples)
-    propagate(dataset, "boxes", "masks")
-    for sample, shape in zip(dataset, shapes, strict=True):
-        [label] = sample.masks.detections
-        assert iou(full_mask(label), ellipse_mask(*shape)) > 0.9
-
-
-def test_an_object_that_leaves_the_image_has_no_masks_any_more(tmp_path, make_dataset):
-    shapes = [((40 - 16 * number, 120), (30, 40)) for number in range(7)]
-    paths = [tmp_path / f"view{number}.png" for number in range(7)]
-    for path, shape in zip(paths, shapes, strict=True):
-        Image.fromarray(draw_scene([shape])).save(path)
-    samples = [{"filepath": str(path)} for path in paths]
-    samples[0]["boxes"] = detections(ellipse_box(*shapes[0]))
-    dataset = make_dataset(*samples)
-    report = propagate(dataset, "boxes", "masks")
-    assert [len(labels) for labels in dataset.values("masks.detections")][:3] == [1, 1, 1]
-    assert dataset.last().masks.detections == []
-    assert len(report.ended) == 1
-
-
 def test_a_later_prompt_corrects_its_track(video):
     sample = video.first()
     for label, index in zip(sample.frames[1].boxes.detections, (7, 8), strict=True):

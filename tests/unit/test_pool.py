@@ -41,7 +41,7 @@ def test_an_image_that_kills_its_process_costs_no_other_one(items, caplog):
     assert caplog.text.count("died (exit code 9)") == DEATHS_AN_ITEM
 
 
-def test_a_sequence_is_begun_again_elsewhere_and_its_images_are_given_once(tmp_path, items):
+def test_a_sequence_is_begun_again_elsewhere_and_its_images_are_given_once(items):
     killer, *others = items
     sequences = [SequenceItem([*others[:3], killer, *others[3:6]]), SequenceItem(others[6:])]
     found = list(pooled(iter(sequences), Settings(Kills(), verify=False), ["cpu", "cpu"]))
