@@ -21,6 +21,7 @@ from mobilesam import EmbeddingCache, load_model
 from mobilesam.heads.files import weights_of_tokens
 from mobilesam.training.coco import coco_images
 from mobilesam.training.recipe import Recipe
+from mobilesam.training.start import Start
 from mobilesam.training.train import train
 from mobilesam.training.unfinished import Unfinished
 from mobilesam.weights import CARD, COCO, OVER, load_state_dict, read_card, resolve, sha256_of
@@ -41,7 +42,8 @@ def main() -> None:
     cache = EmbeddingCache(args.work / "embeddings")
     Unfinished.remove = lambda unfinished: keep(unfinished.folder, args.work / "parts")
     # What photographs lose is of no account: those of the package are among those that are learnt from.
-    print(train(load_model(), images, whole, recipe=RECIPE, cache=cache, may_forget=1, overwrite=True, failed=failed))
+    sam, options = load_model(), {"recipe": RECIPE, "cache": cache, "may_forget": 1, "overwrite": True}
+    print(train(sam, images, whole, start=Start(sam), failed=failed, **options))
     write_decoder(whole, args.output)
 
 

@@ -51,6 +51,7 @@ def describe(card: dict[str, Any], path: Path | None) -> str:
         "",
         _quality(card.get("mask_quality")),
         f"- Started from: {card['started_from']['weights']} (SHA-256 {card['started_from']['sha256'][:16]}...)",
+        *_began(card.get("began_with"), settings["share"]),
         f"- Data: SHA-256 {data['sha256'][:16]}..., {data['left_out']} left out",
         f"- Settings: {chosen}",
         f"- {settings['parts']} of {PARTS} parts learnt; {settings['share']:.0%} of the way to the new weights kept",
@@ -66,6 +67,17 @@ def _quality(note: dict[str, Any] | None) -> str:
         f"- `mask_quality` on {note['masks']} masks of images left out: Spearman {note['spearman']:.2f}, "
         f"expected calibration error {note['expected_calibration_error']:.3f}"
     )
+
+
+def _began(start: dict[str, Any] | None, share: float) -> list[str]:
+    if start is None or start["decoder"] is None:
+        return []
+    own, plain = (f"{100 * start[key]:.1f} points" for key in ("gain", "gain_on_photographs"))
+    return [
+        f"- Learning began with the decoder of {start['decoder']}, which gains {own} on your images by itself"
+        + (". What it learnt from them was no better, so none of it is kept" if share == 0 else ""),
+        f"- That decoder learnt from these photographs, so of its own gain there {plain} are counted, as elsewhere",
+    ]
 
 
 def _change(found: dict[str, Any]) -> str:

@@ -30,17 +30,19 @@ from mobilesam.training.out import checked_out, write
 from mobilesam.training.photographs import bundled_photographs
 from mobilesam.training.quality import inheritance, lend_heads
 from mobilesam.training.recipe import Recipe
+from mobilesam.training.start import Start, start_for
 from mobilesam.training.unfinished import Best, Unfinished
 from mobilesam.training.watch import Watch
 
-SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the old weights to the new ones
+SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from where learning began to the new weights
 MAY_FORGET = 0.004  # mean IoU that photographs may lose
 JUDGED = 1000  # masks left out that are looked at, at most: more would take longer than learning does
 # Of mean IoU on images left out. What gained less (20 masks of nuclei, of plants) was worse on other images.
 LEAST_GAIN = 0.005
+LEAST_ERRORS = 0.5  # standard errors of that gain
 NOT_BETTER = (
     "The new weights were not surely better on images left out: {:+.1f} points of mean IoU, with a standard error of "
-    "{:.1f}, where half a point and more than that is asked for. Correct more masks, and train again."
+    "{:.1f}, where half a point and half of that error is asked for. Correct more masks, and train again."
 )
 SHOWN = 5  # of what could not be used; `failed` has all
 PATIENCE = 4  # passes without a better mean IoU on the images left out
@@ -96,6 +98,7 @@ def train(
     out: str | Path,
     *,
     recipe: Recipe | None = None,
+    start: Start | None = None,
     started_from: str = "mobile_sam.pt",
     cache: EmbeddingCache | None = None,
     may_forget: float = MAY_FORGET,
@@ -113,6 +116,7 @@ def train(
         annotated: images with prompts and true masks.
         out: the new checkpoint, `.safetensors`, `.pt` or `.pth`, in upstream's layout.
         recipe: how is learnt.
+        start: where learning begins. Default: `start_for(sam)`.
         started_from: the name of the weights of `sam`, for the card.
         cache: keeps image embeddings. Default: one beside `out` that is removed at the end.
         may_forget: how much of their mean IoU photographs may lose; 1 if other images do not matter.
@@ -140,13 +144,17 @@ def train(
     photographs = bundled_photographs(sam)
     own, plain = _parts(examples, recipe.seed), _parts(photographs, recipe.seed)
     judged = [_some(part, JUDGED // len(own), recipe.seed) for part in own]
-    if not (decoders := _learn(sam, own, plain, judged, recipe, unfinished, watch)):
+    start = start or start_for(sam)
+    if not (decoders := _learn(start.sam, own, plain, judged, recipe, unfinished, watch)):
         raise KeyboardInterrupt
-    found, new = _choose(sam, _compare(sam, judged, plain, decoders), decoders, may_forget)
+    choices = _compare(sam, start, judged, plain, decoders)
+    found, new = _choose(start, choices, decoders, may_forget)
+    by_itself = choices[-1].own["gain"] if start.decoder else 0.0
     passes = recipe.passes_over(masks_of(_others(own, 0)))
     settings = {"recipe": {**vars(recipe), "passes": passes}, "parts": len(decoders), "share": found.share}
     card = {
         **start_of(sam, started_from),
+        "began_with": {**start.card, "gain": by_itself},
         "data": {**data_of(examples), "left_out": len(failed), "sha256": data},
         "images_left_out": found.own,
         "photographs": found.photographs,
@@ -211,13 +219,18 @@ def _learn(
     return [found.weights for found in best.values() if found.weights is not None]
 
 
-def _compare(sam: Sam, own: list[list[Example]], plain: list[list[Example]], decoders: list[Weights]) -> list[Choice]:
+def _compare(
+    sam: Sam, start: Start, own: list[list[Example]], plain: list[list[Example]], decoders: list[Weights]
+) -> list[Choice]:
     """Try shares of the way to the new weights; each decoder is judged on the part that it has not seen."""
     plain = plain if any(plain) else []
-    before = [_check_parts([sam] * len(decoders), parts) if parts else None for parts in (own, plain)]
+    models = ([sam] * len(decoders), [start.sam] * len(decoders))
+    before = [_check_parts(some, parts) if parts else None for some, parts in zip(models, (own, plain), strict=True)]
+    if before[1] is not None:  # a bundled decoder learnt from these photographs, so what it gained on others counts
+        before[1] = before[1]._replace(iou=before[1].iou - start.gain_on_photographs)
     choices = []
-    for share in SHARES:
-        models = [lend_heads(sam, blended(sam, [decoder], share)) for decoder in decoders]
+    for share in SHARES if start.decoder is None else (*SHARES, 0.0):
+        models = [lend_heads(start.sam, blended(start.sam, [decoder], share)) for decoder in decoders]
         now = [
             None if was is None else _check_parts(models, parts)
             for was, parts in zip(before, (own, plain), strict=True)
@@ -227,15 +240,26 @@ def _compare(sam: Sam, own: list[list[Example]], plain: list[list[Example]], dec
     return choices
 
 
-def _choose(sam: Sam, choices: list[Choice], decoders: list[Weights], may_forget: float) -> tuple[Choice, Sam | None]:
-    """Return what is best on images left out of all that may be kept, and the model; else why nothing is kept."""
-    best, *others = sorted(choices, key=lambda one: -one.own["gain"])
-    if not surely_better(best.own):
+def _choose(
+    start: Start, choices: list[Choice], decoders: list[Weights], may_forget: float
+) -> tuple[Choice, Sam | None]:
+    """Return the best of all that may be kept, and the model; else why nothing is kept.
+
+    The best gains most on images left out and photographs together: of few masks those left out say little, and what
+    photographs lose beside them was lost on other images like yours too.
+    """
+
+    def gains(choice: Choice) -> float:
+        plain = 0.0 if choice.photographs is None or may_forget >= 1 else choice.photographs["gain"]
+        return choice.own["gain"] + plain
+
+    best, *others = sorted(choices, key=gains, reverse=True)
+    if not better(best.own):
         return best._replace(reason=NOT_BETTER.format(100 * best.own["gain"], 100 * best.own["standard_error"])), None
     reason = f"On photographs the new weights lost more than the {100 * may_forget:.1f} points that they may lose."
     for choice in (best, *others):
-        if surely_better(choice.own) and (choice.photographs is None or choice.photographs["gain"] >= -may_forget):
-            new = lend_heads(sam, blended(sam, decoders, choice.share))
+        if better(choice.own) and (choice.photographs is None or choice.photographs["gain"] >= -may_forget):
+            new = lend_heads(start.sam, blended(start.sam, decoders, choice.share))
             try:
                 self_test(new)
             except CheckpointError as error:
@@ -245,9 +269,9 @@ def _choose(sam: Sam, choices: list[Choice], decoders: list[Weights], may_forget
     return best._replace(reason=reason), None
 
 
-def surely_better(own: dict[str, Any]) -> bool:
-    """Whether a gain is more than chance gives: masks of an image go together, and the best of four shares is seen."""
-    return own["gain"] > max(own["standard_error"], LEAST_GAIN)
+def better(own: dict[str, Any]) -> bool:
+    """Whether a gain is more than chance gives; what the start gained on photographs speaks for it already."""
+    return own["gain"] > max(LEAST_ERRORS * own["standard_error"], LEAST_GAIN)
 
 
 def _check_parts(models: list[Sam], parts: list[list[Example]]) -> Checked:
