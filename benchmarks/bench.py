@@ -1,34 +1,33 @@
 """From a JPEG and its boxes to masks: ours, upstream and Ultralytics, interleaved image by image in one run.
 
-Each runs in a process of its own. Writes Markdown, JSON and a plot, with the machine, versions and commit.
+Each runs in a process of its own. Writes Markdown, JSON and a plot, with the machine, versions and commit, after each
+image and each part, so what was measured is there however the run ends.
 """
 
 import argparse
-import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from data import ROOT, Case, coco_cases, default_cases
 from dataset import whole_dataset
 from environment import environment
-from parts import boxes_of, by_boxes, floors, steps, upstream_by_boxes
+from fastsam import fastsam
+from parts import boxes_of, by_boxes, floors, precisions, steps, upstream_by_boxes
 from PIL import Image
-from pipelines import COMPARED, REFERENCE
-from report import markdown, plot
+from pipelines import COMPARED, LACKING, REFERENCE
+from report import NAME_OF, Written, markdown
 from worker import Worker
 
 from mobilesam import load_model
 from mobilesam.geometry import snap_outward
 from mobilesam.images import read_image
+from mobilesam.quality.metrics import mask_iou
 from mobilesam.weights import save_checkpoint
 
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union, 1 for two empty masks."""
-    union = (a | b).sum()
-    return 1.0 if union == 0 else float((a & b).sum() / union)
+Rows = dict[str, dict[str, list[float]]]
 
 
 def clip(mask: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -39,28 +38,34 @@ def clip(mask: np.ndarray, box: np.ndarray) -> np.ndarray:
     return kept
 
 
-def compare(cases: list[Case], checkpoint: Path, names: list[str]) -> dict[str, dict[str, list[float]]]:
-    """Run every pipeline on every image, in turns, and compare the masks."""
+def compare(cases: list[Case], checkpoint: Path, names: list[str], ends: float) -> Iterator[Rows]:
+    """Run every pipeline on every image, in turns, and compare the masks; after each image the rows so far.
+
+    Args:
+        ends: no image is begun after this `time.monotonic()`, except the first.
+    """
     workers = {name: Worker(name, checkpoint) for name in names}
-    rows = {name: {"ms": [], "agreement": [], "iou": [], "peak MB": []} for name in names}
+    rows: Rows = {name: {"ms": [], "boxes": [], "agreement": [], "iou": [], "peak MB": []} for name in names}
     for worker in workers.values():  # load and warm up
         worker.run(*cases[0][:2])
     for number, (path, boxes, truth) in enumerate(cases):
+        if number and time.monotonic() > ends:
+            break
         masks = {}
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             seconds, peak, masks[name] = workers[name].run(path, boxes)
             rows[name]["ms"].append(1000 * seconds)
+            rows[name]["boxes"].append(len(boxes))
             rows[name]["peak MB"] = [peak]
         for name, found in masks.items():
             clipped = [clip(mask, box) for mask, box in zip(found, boxes, strict=True)]
             expected = [clip(mask, box) for mask, box in zip(masks[REFERENCE], boxes, strict=True)]
-            rows[name]["agreement"] += list(map(iou, clipped, expected))
-            rows[name]["iou"] += list(map(iou, clipped, truth)) if truth else []
-        print(f"image {number + 1} of {len(cases)}", end="\r", flush=True)
+            rows[name]["agreement"] += list(map(mask_iou, clipped, expected))
+            rows[name]["iou"] += list(map(mask_iou, clipped, truth)) if truth else []
+        yield rows
     for worker in workers.values():
         worker.close()
-    return rows
 
 
 def memory(checkpoint: Path, folder: Path) -> dict[int, float]:
@@ -87,6 +92,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", choices=COMPARED, default=COMPARED, metavar="NAME", help="some of the rows"
     )
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing more after that time")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the results")
     args = parser.parse_args()
     if (args.coco is None) != (args.images is None):
@@ -97,33 +103,40 @@ def main() -> None:
         name, cases = "COCO", coco_cases(args.coco, args.images, args.limit)
     else:
         name, cases = default_cases(args.limit)
-    names = [name for name in COMPARED if name in {*args.only, REFERENCE}]
-    sam = load_model(device="cpu")
+    ends = time.monotonic() + 60 * args.minutes
+    about = environment() | {"data": name, "images": len(cases), "boxes": sum(len(boxes) for _, boxes, _ in cases)}
+    file = Written(args.output / f"{time.strftime('%Y-%m-%d')}-{about['commit']}", about)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "mobile_sam.pt"
-        save_checkpoint(sam.state_dict(), checkpoint)
-        image = read_image(cases[0][0])
-        result = {
-            "rows": compare(cases, checkpoint, names),
-            "dataset": whole_dataset(cases, checkpoint),
-            "memory": memory(checkpoint, Path(folder)),
-            "steps": {precision: steps(sam, precision, cases[:12]) for precision in ("fp32", "bf16")},
-            "boxes": {
-                "ours": by_boxes(sam, image, "fp32"),
-                "ours, bf16": by_boxes(sam, image, "bf16"),
-                "upstream": upstream_by_boxes(checkpoint, image),
-            },
-            "floors": floors(sam),
-        }
-    boxes = sum(len(boxes) for _, boxes, _ in cases)
-    result["about"] = environment() | {"data": name, "images": len(cases), "boxes": boxes}
-    text = markdown(result)
-    print("\n" + text)
-    args.output.mkdir(parents=True, exist_ok=True)
-    stem = f"{time.strftime('%Y-%m-%d')}-{result['about']['commit']}"
-    (args.output / f"{stem}.md").write_text(text)
-    (args.output / f"{stem}.json").write_text(json.dumps(result, indent=1))
-    plot(result, args.output / f"{stem}.png")
+        measure(file, cases, args.only, ends, Path(folder))
+    print("\n" + markdown(file.result))
+    print(f"Written to {file.stem}.md, .json and .png.")
+
+
+def measure(file: Written, cases: list[Case], only: list[str], ends: float, folder: Path) -> None:
+    """Measure part by part, what says most first, until the time is over; the comparison has two thirds of it."""
+    able = precisions()
+    names = [name for name in COMPARED if name in {*only, REFERENCE} and name not in LACKING]
+    sam, image, checkpoint = load_model(device="cpu"), read_image(cases[0][0]), folder / "mobile_sam.pt"
+    save_checkpoint(sam.state_dict(), checkpoint)
+    file.keep(floors=floors(sam, able))
+    comparison_ends = time.monotonic() + (ends - time.monotonic()) * 2 / 3
+    for number, rows in enumerate(compare(cases, checkpoint, names, comparison_ends), start=1):
+        file.keep(rows=rows)
+        print(f"image {number} of {len(cases)}", end="\r", flush=True)
+    parts = {
+        "steps": lambda: {precision: steps(sam, precision, cases[:12]) for precision in able},
+        "boxes": lambda: {
+            **{NAME_OF[precision]: by_boxes(sam, image, precision) for precision in able},
+            "upstream": upstream_by_boxes(checkpoint, image),
+        },
+        "others": lambda: fastsam(sam, cases[0][0], cases[0][1][0], checkpoint),
+        "memory": lambda: memory(checkpoint, folder),
+        "dataset": lambda: whole_dataset(cases[:number], checkpoint, able),
+    }
+    for name, part in parts.items():
+        if time.monotonic() < ends:
+            print(f"{name} ...       ", end="\r", flush=True)
+            file.keep(**{name: part()})
 
 
 if __name__ == "__main__":

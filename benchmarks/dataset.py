@@ -86,7 +86,9 @@ def plain_loop(checkpoint: Path) -> Apply:
     return run
 
 
-def whole_dataset(cases: list[Case], checkpoint: Path, rounds: int = 2) -> dict[str, dict[str, Any]]:
+def whole_dataset(
+    cases: list[Case], checkpoint: Path, precisions: list[str], rounds: int = 2
+) -> dict[str, dict[str, Any]]:
     """Make the masks of the whole dataset by each way, in turns.
 
     Returns:
@@ -98,10 +100,11 @@ def whole_dataset(cases: list[Case], checkpoint: Path, rounds: int = 2) -> dict[
     busy = [0.0]
     workers = {"batch_size": 4, "num_workers": 2}
     ways = {
-        "ours, apply_model": apply_model(fom.load_model(checkpoint, device="cpu"), busy, **workers),
-        "ours, apply_model, bf16": apply_model(
-            fom.load_model(checkpoint, device="cpu", precision="bf16"), busy, **workers
-        ),
+        f"ours, apply_model{', bf16' if precision == 'bf16' else ''}": apply_model(
+            fom.load_model(checkpoint, device="cpu", precision=precision), busy, **workers
+        )
+        for precision in precisions
+    } | {
         "ours, fom.label": job(checkpoint, device="cpu"),
         "ours, fom.label, 2 workers": job(checkpoint, device="cpu", workers=2),
         "upstream, plain loop": plain_loop(checkpoint),
@@ -140,6 +143,7 @@ def timed(owner: Any, name: str, busy: list[float]) -> None:
 
 def main() -> None:
     """Measure and print."""
+    from parts import precisions
     from report import in_fiftyone
 
     from mobilesam import load_model
@@ -153,7 +157,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "mobile_sam.pt"
         save_checkpoint(load_model(device="cpu").state_dict(), checkpoint)
-        print(in_fiftyone(whole_dataset(cases, checkpoint, args.rounds)))
+        print(in_fiftyone(whole_dataset(cases, checkpoint, precisions(), args.rounds)))
 
 
 if __name__ == "__main__":

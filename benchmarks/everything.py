@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from data import COCO50, ROOT
-from environment import environment, iou
+from environment import environment
 from PIL import Image
 from worker import peak_memory
 
 from mobilesam import SamAutomaticMaskGenerator, SamPredictor, load_model
 from mobilesam.geometry import rle
+from mobilesam.quality.metrics import mask_iou
 from mobilesam.weights import save_checkpoint
 
 REFERENCE = "upstream"
@@ -87,7 +88,7 @@ def measure(name: str, image: np.ndarray, points_per_side: int, checkpoint: Path
 
 def compare(found: list[np.ndarray], expected: list[np.ndarray]) -> dict[str, float]:
     """Count the masks that are those expected, in order, and matches at IoU 0.9, each used once, best first."""
-    ious = np.array([[iou(a, b) for b in expected] for a in found]).reshape(len(found), len(expected))
+    ious = np.array([[mask_iou(a, b) for b in expected] for a in found]).reshape(len(found), len(expected))
     left, matches = ious.copy(), 0
     while left.size and left.max() >= MATCH:
         row, column = np.unravel_index(left.argmax(), left.shape)
@@ -142,7 +143,7 @@ def main() -> None:
     for name, row in rows.items():
         row |= {"count": len(masks[name]), **compare(masks[name], masks[REFERENCE])}
     size = f"{image.shape[1]}x{image.shape[0]}"
-    about = environment(threads) | {"image": args.image.name, "size": size, "points": args.points_per_side**2}
+    about = environment() | {"image": args.image.name, "size": size, "points": args.points_per_side**2}
     text = table(rows) + "\n\n" + ", ".join(f"{key} {value}" for key, value in about.items()) + "\n"
     print("\n" + text)
     args.output.mkdir(parents=True, exist_ok=True)

@@ -14,11 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 import mobilesam.base_predictor
 import mobilesam.fast.products
 from mobilesam import Sam, SamPredictor, make_prompts
+from mobilesam.fast.backend import multiplies_bfloat16
 from mobilesam.fast.decoder import FastDecoder
 from mobilesam.geometry import snap_outward
 from mobilesam.images import read_image
 
 COUNTS = (1, 4, 16, 64)
+
+
+def precisions() -> list[str]:
+    """Return those that this processor has instructions for."""
+    return ["fp32", "bf16"] if multiplies_bfloat16(torch.device("cpu")) else ["fp32"]
 
 
 def steps(sam: Sam, precision: str, work: list) -> dict[str, float]:
@@ -124,11 +130,11 @@ def best_of(function: Callable, repeats: int) -> float:
     return median(times)
 
 
-def floors(sam: Sam) -> dict[str, float]:
+def floors(sam: Sam, precisions: list[str]) -> dict[str, float]:
     """Count the operations of an image and of a box, and measure the machine's rate for matrix products.
 
     Returns:
-        GFLOP an image and a box (5% of the image), GFLOP/s in fp32 and bf16, and from these the least milliseconds.
+        GFLOP an image and a box (5% of the image), GFLOP/s in each precision, and from these the least milliseconds.
     """
     pixels = torch.zeros(1, 3, 1024, 1024)
     with torch.no_grad(), FlopCounterMode(display=False) as encoder:
@@ -144,8 +150,8 @@ def floors(sam: Sam) -> dict[str, float]:
         "GFLOP an image": (encoder.get_total_flops() + whole[0] - (whole[1] - whole[0]) / 8) / 1e9,
         "GFLOP a box": (whole[1] - whole[0]) / 8 / 1e9,
     }
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        rate = matrix_rate(dtype)
+    for name in precisions:
+        rate = matrix_rate(torch.bfloat16 if name == "bf16" else torch.float32)
         result[f"GFLOP/s {name}"] = rate
         result[f"least ms an image, {name}"] = 1000 * result["GFLOP an image"] / rate
         result[f"least ms a box, {name}"] = 1000 * result["GFLOP a box"] / rate

@@ -3,12 +3,16 @@
 Masks come back as (H, W) bool arrays, one a box, in order. Only the loading happens before the function is returned.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+
+from mobilesam.fast.backend import multiplies_bfloat16
+from mobilesam.fast.openvino_encoder import SWITCH, is_wanted
 
 Run = Callable[[Path, np.ndarray], list[np.ndarray]]
 
@@ -78,18 +82,41 @@ def ultralytics(checkpoint: Path, *, all_threads: bool = False) -> Run:
     return run
 
 
+def fastsam(network: str) -> Run:
+    """FastSAM's network with random weights; it has no masks to give."""
+    import ultralytics
+
+    model = ultralytics.YOLO(network)
+
+    def run(path: Path, boxes: np.ndarray) -> list[np.ndarray]:
+        model.predict(str(path), imgsz=1024, conf=0.9, device="cpu", verbose=False, save=False)
+        return []
+
+    return run
+
+
+FASTSAM = {"FastSAM-s": "yolov8s-seg.yaml", "FastSAM-x": "yolov8x-seg.yaml"}
+
 # Name in the table -> how it is made, and what its process has in its environment.
 KEEP_BLOCKS = {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647"}
 PIPELINES: dict[str, tuple[Callable[[Path], Run], dict[str, str]]] = {
     "ours": (lambda path: ours(path, fast=True), {}),
     "ours, bf16": (lambda path: ours(path, precision="bf16"), {}),
+    "ours, OpenVINO": (lambda path: ours(path, fast=True), {SWITCH: "1"}),
+    "ours, OpenVINO, bf16": (lambda path: ours(path, precision="bf16"), {SWITCH: "1"}),
     "ours, plain path": (lambda path: ours(path), {}),
     "upstream": (upstream, {}),
     "upstream, one box at a time": (upstream_one_by_one, {}),
     "upstream, tuned allocator": (upstream, KEEP_BLOCKS),
     "Ultralytics": (ultralytics, {}),
     "Ultralytics, all cores": (lambda path: ultralytics(path, all_threads=True), {}),
-    "ours, masks dropped": (lambda path: ours(path, fast=True, keep=False), {}),
 }
-COMPARED = [name for name in PIPELINES if name != "ours, masks dropped"]
+COMPARED = list(PIPELINES)
+LACKING = [] if is_wanted() else [name for name in COMPARED if "OpenVINO" in name]  # here
+LACKING += [] if multiplies_bfloat16(torch.device("cpu")) else [name for name in COMPARED if "bf16" in name]
+os.environ.setdefault(SWITCH, "0")  # rows without its name are without it
+PIPELINES |= {
+    "ours, masks dropped": (lambda path: ours(path, fast=True, keep=False), {}),
+    **{name: (lambda path, network=network: fastsam(network), {}) for name, network in FASTSAM.items()},
+}
 REFERENCE = "upstream"

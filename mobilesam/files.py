@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and where those lie that can be made again."""
 
 import os
 import uuid
@@ -25,3 +25,8 @@ def replacing(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made, or fetched, again: `mobilesam` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "mobilesam")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import urllib.error
 import urllib.request
 import zipfile
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from mobilesam.errors import CheckpointError, DownloadError, reason_of
-from mobilesam.files import replacing
+from mobilesam.files import cache_folder, replacing
 from mobilesam.layout import used_tensors
 
 if TYPE_CHECKING:
@@ -210,8 +209,7 @@ def download(
     Raises:
         DownloadError: no address answers, the file is another one, or another file is in its place.
     """
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(destination).expanduser() if destination else Path(cache, "mobilesam", "mobile_sam.pt")
+    path = Path(destination).expanduser() if destination else cache_folder() / "mobile_sam.pt"
     if path.exists():
         if (found := sha256_of(path)) == sha256:
             return path

@@ -40,7 +40,7 @@ def export_openvino(sam: Sam, folder: str | Path | None = None) -> ExportedPair:
     folder = Path(folder or "mobile_sam_openvino")
     paths = []
     for path in export_onnx(sam, folder):
-        openvino.save_model(openvino.convert_model(path), path.with_suffix(".xml"), compress_to_fp16=False)
+        openvino.save_model(openvino.Core().read_model(path), path.with_suffix(".xml"), compress_to_fp16=False)
         path.unlink()
         paths.append(path.with_suffix(".xml"))
     return ExportedPair(*paths)

@@ -10,6 +10,7 @@ from mobilesam.answers import ALL_ANSWERS, CANDIDATES, SINGLE_ANSWER, Decoded
 from mobilesam.fast.decoder import FastDecoder
 from mobilesam.fast.encoder import FastEncoder
 from mobilesam.fast.heap import keep_heap
+from mobilesam.fast.openvino_encoder import OpenVinoEncoder, is_wanted
 from mobilesam.fast.products import fingerprint
 from mobilesam.geometry.masks import WHOLE_TILE, Tile
 from mobilesam.heads.mask_head import MaskHead
@@ -56,6 +57,16 @@ def resolve_precision(precision: str, device: Device = None) -> str:
     return "bf16" if precision != "fp32" and multiplies_bfloat16(chosen_device(device)) else "fp32"
 
 
+def _encoder_for(sam: Sam, dtype: torch.dtype) -> FastEncoder | OpenVinoEncoder:
+    """Return OpenVINO's encoder where that is installed and takes the model, else ours."""
+    if is_wanted():
+        try:
+            return OpenVinoEncoder(sam, dtype)
+        except Exception as error:  # what it cannot do is told in many ways, and ours can do it
+            warnings.warn(f"OpenVINO cannot run the image encoder, torch does instead: {error}", stacklevel=3)
+    return FastEncoder(sam, dtype)
+
+
 class Backend:
     """Runs the encoder and the decoder of a `Sam` in float32, which may move to another device later.
 
@@ -67,7 +78,7 @@ class Backend:
         self.sam = sam
         self.fast = fast or precision != "fp32"
         self.precision = precision
-        self._encoder: FastEncoder | None = None
+        self._encoder: FastEncoder | OpenVinoEncoder | None = None
         self._decoder: FastDecoder | None = None
         self._encoder_weights: tuple[list, str] | None = None
 
@@ -95,7 +106,7 @@ class Backend:
         if self.fast and FastEncoder.supports(self.sam):
             if self._encoder is None or not self._encoder.fits(self.sam, dtype):
                 keep_heap()
-                self._encoder = FastEncoder(self.sam, dtype)
+                self._encoder = _encoder_for(self.sam, dtype)
             return self._encoder(pixels)
         if dtype == torch.float32:
             return self.sam.encode_image(pixels)

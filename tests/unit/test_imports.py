@@ -24,7 +24,7 @@ ALLOWED = {
     "embedding_cache": {"files"},
     "answers": {"geometry"},
     "heads": {"geometry", "modeling", "prompts", "weights"},
-    "fast": {"answers", "geometry", "heads", "modeling", "weights"},
+    "fast": {"answers", "files", "geometry", "heads", "modeling", "weights"},
     "kept_image": {"geometry"},
     "base_predictor": {"answers", "geometry", "images", "kept_image", "prompts"},
     "predictor": {
