@@ -12,7 +12,10 @@ from data import ROOT
 def environment() -> dict[str, str]:
     """Describe what the figures were measured on."""
     info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.split(":")[1].strip() for line in info if "model name" in line), platform.processor() or "?")
+    about = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in info)}
+    cpu = about.get("model name") or platform.processor() or "?"
+    if "cpu family" in about:  # "AMD EPYC" may be any Zen
+        cpu += f" (family {about['cpu family']} model {about['model']})"
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     packages = {name: _version(name) for name in ("torch", "timm", "ultralytics", "mobilesam-mirror")}
     threads, python = str(torch.get_num_threads()), platform.python_version()

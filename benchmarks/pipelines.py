@@ -4,6 +4,7 @@ Masks come back as (H, W) bool arrays, one a box, in order. Only the loading hap
 """
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,7 @@ COMPARED = list(PIPELINES)
 LACKING = [] if is_wanted() else [name for name in COMPARED if "OpenVINO" in name]  # here
 LACKING += [] if multiplies_bfloat16(torch.device("cpu")) else [name for name in COMPARED if "bf16" in name]
 os.environ.setdefault(SWITCH, "0")  # rows without its name are without it
+warnings.simplefilter("ignore")  # the peers' code warns; ours does not
 PIPELINES |= {
     "ours, masks dropped": (lambda path: ours(path, fast=True, keep=False), {}),
     **{name: (lambda path, network=network: fastsam(network), {}) for name, network in FASTSAM.items()},

@@ -5,7 +5,6 @@ import os
 import resource
 import time
 import traceback
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,6 @@ class Worker:
 
 
 def _serve(name: str, checkpoint: Path, connection: Any) -> None:
-    warnings.simplefilter("ignore")  # of the peers' code; ours has none
     run = None
     while (job := connection.recv()) is not None:
         try:
