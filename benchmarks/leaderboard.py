@@ -108,9 +108,10 @@ def page(rows: dict[str, list[tuple[float, float]]], floor: dict[str, float], ab
     head = ["", "ms an image", "times the floor", "ms a box", "times the floor"]
     counts = f"{about.pop('images')} images, {about.pop('boxes')} boxes, {about.pop('rounds')} rounds"
     return (
-        "# What each step bought\n\nMilliseconds of encoding an image and of a box in it, fp32, the least of all rounds, median of the images;\nall"
-        f" in turns in one run of `python benchmarks/leaderboard.py`: {counts}. The floor is the arithmetic left today, at\n"
-        f"the rate of oneDNN's largest product: {least[0]:.0f} ms an image and {least[1]:.1f} ms a box.\n\n"
+        "# What each step bought\n\nMilliseconds to encode an image and for a box in it, fp32: the least of the rounds,"
+        " then the median of the\nimages. All took turns in one run of `python benchmarks/leaderboard.py`, "
+        f"{counts}.\nThe floor is the arithmetic left today, at the rate of oneDNN's largest product: {least[0]:.0f} ms"
+        f" an image and\n{least[1]:.1f} ms a box.\n\n"
         + table(head, lines)
         + "\n\n"
         + ", ".join(f"{key} {value}" for key, value in about.items())
