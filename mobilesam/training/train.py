@@ -253,11 +253,11 @@ def _choose(
         plain = 0.0 if choice.photographs is None or may_forget >= 1 else choice.photographs["gain"]
         return choice.own["gain"] + plain
 
-    best, *others = sorted(choices, key=gains, reverse=True)
-    if not better(best.own):
+    best = max(choices, key=lambda choice: choice.own["gain"])
+    if not any(better(choice.own) for choice in choices):
         return best._replace(reason=NOT_BETTER.format(100 * best.own["gain"], 100 * best.own["standard_error"])), None
     reason = f"On photographs the new weights lost more than the {100 * may_forget:.1f} points that they may lose."
-    for choice in (best, *others):
+    for choice in sorted(choices, key=gains, reverse=True):
         if better(choice.own) and (choice.photographs is None or choice.photographs["gain"] >= -may_forget):
             new = lend_heads(start.sam, blended(start.sam, decoders, choice.share))
             try:

@@ -39,6 +39,7 @@ def choice(share, own, photographs, *, error=0.01):
         ([choice(1.0, 0.03, 0.00), choice(0.5, 0.025, 0.02)], 0.5),  # together they gain more
         ([choice(1.0, 0.05, -0.003), choice(0.5, 0.02, 0.02)], 1.0),
         ([choice(1.0, 0.07, -0.01), choice(0.5, 0.02, 0.00)], 0.5),  # the first forgets too much
+        ([choice(1.0, 0.02, 0.00), choice(0.0, 0.004, 0.03)], 1.0),  # the second gains too little of yours
         ([choice(1.0, 0.004, 0.03), choice(0.0, 0.003, 0.03)], None),  # less than half a point
         ([choice(1.0, 0.02, 0.03, error=0.05)], None),  # less than half of its error
         ([choice(1.0, 0.02, -0.01)], None),
