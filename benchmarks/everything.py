@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from data import COCO50, ROOT
 from environment import environment
+from parts import precisions
 from PIL import Image
 from worker import peak_memory
 
@@ -134,7 +135,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, result = Path(folder) / "mobile_sam.pt", Path(folder) / "result.json"
         save_checkpoint(load_model(device="cpu").state_dict(), checkpoint)
-        for name in PIPELINES:
+        for name in [name for name in PIPELINES if "bf16" not in name or "bf16" in precisions()]:
             options = ["--image", args.image, "--points-per-side", args.points_per_side, "--output", result]
             command = [sys.executable, "-W", "ignore", __file__, *options, "--only", name, "--checkpoint", checkpoint]
             subprocess.run(list(map(str, command)), check=True)
