@@ -109,7 +109,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         measure(file, cases, args.only, ends, Path(folder))
     print("\n" + markdown(file.result))
-    print(f"Written to {file.stem}.md, .json and .png.")
+    print(f"Written to {file.stem}.*")
 
 
 def measure(file: Written, cases: list[Case], only: list[str], ends: float, folder: Path) -> None:

@@ -21,6 +21,7 @@ from mobilesam.training.check import check
 from mobilesam.training.coco import coco_images
 from mobilesam.training.examples import Annotated, Example, encoded
 from mobilesam.training.recipe import Recipe
+from mobilesam.training.start import start_for
 from mobilesam.training.train import train
 
 JUDGED = 150
@@ -51,6 +52,7 @@ def measure(
         seconds = time.perf_counter() - started
         new = load_model(training.path) if training.helped else sam
     before, after = ([check(model, some).iou.mean() for some in (unseen, photographs)] for model in (sam, new))
+    began = check(start_for(sam).sam, unseen).iou.mean()
     names = ("own", "photographs")
     points = {name: 100 * float(now - was) for name, was, now in zip(names, before, after, strict=True)}
     card = {name: 100 * training.card["images_left_out" if name == "own" else name]["gain"] for name in names}
@@ -59,6 +61,7 @@ def measure(
         "images": len(learnt),
         "judged": sum(len(one.objects) for one in unseen),
         "before": float(before[0]),
+        "began_with": 100 * float(began - before[0]),
         "gain": points,
         "card": card,
         "share": training.card["settings"]["share"] if training.helped else 0,
