@@ -10,6 +10,7 @@ from mobilesam.answers import ALL_ANSWERS, CANDIDATES, SINGLE_ANSWER, Decoded
 from mobilesam.fast.decoder import FastDecoder
 from mobilesam.fast.encoder import FastEncoder
 from mobilesam.fast.heap import keep_heap
+from mobilesam.fast.image_tokens import SharedTokens
 from mobilesam.fast.openvino_encoder import OpenVinoEncoder, is_wanted
 from mobilesam.fast.products import fingerprint
 from mobilesam.geometry.masks import WHOLE_TILE, Tile
@@ -80,6 +81,7 @@ class Backend:
         self.precision = precision
         self._encoder: FastEncoder | OpenVinoEncoder | None = None
         self._decoder: FastDecoder | None = None
+        self._last_image: tuple[FastDecoder, Tensor, int | None, SharedTokens] | None = None
         self._encoder_weights: tuple[list, str] | None = None
 
     @property
@@ -123,7 +125,7 @@ class Backend:
         are wanted of the decoder's four; with `best` that network's mask is made from all of them.
         """
         fast = self._fast_decoder() if self.fast else None
-        image = fast and fast.image_side(features)
+        image = fast and self._image_side(fast, features)
 
         def decode(
             embeddings: tuple[Tensor, Tensor], tiles: Sequence[Tile], *, has_mask_input: bool, answers: range
@@ -158,7 +160,7 @@ class Backend:
         each prompt the candidates that are: low-res logits (K, 256, 256) and IoU predictions (K,).
         """
         fast = self._fast_decoder() if self.fast else None
-        image = fast and fast.image_side(features)
+        image = fast and self._image_side(fast, features)
 
         @torch.no_grad()
         def decode(
@@ -184,7 +186,14 @@ class Backend:
         return decode
 
     def _fast_decoder(self) -> FastDecoder:
-        dtype = self.dtype
-        if self._decoder is None or not self._decoder.fits(self.sam, dtype):
-            self._decoder = FastDecoder(self.sam, dtype)
+        if self._decoder is None or not self._decoder.fits(self.sam):
+            self._decoder = FastDecoder(self.sam)
         return self._decoder
+
+    def _image_side(self, fast: FastDecoder, features: Tensor) -> SharedTokens:
+        """Return what prompts of an image share; that of the last image is kept, clicks come one by one."""
+        version = None if features.is_inference() else features._version
+        kept = self._last_image
+        if kept is None or kept[0] is not fast or kept[1] is not features or kept[2] != version:
+            kept = self._last_image = fast, features, version, fast.image_side(features)
+        return kept[-1]

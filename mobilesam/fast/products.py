@@ -1,9 +1,7 @@
 """Matrix products in oneDNN, where torch would send them to MKL: twice the rate in float32 on AMD processors.
 
-In bfloat16 torch goes to oneDNN by itself, but adds in a second pass what here is added in the first.
-
-`F.linear` and `torch.bmm` are the plain versions, and what runs on other devices or where torch's private `mkldnn`
-operators are missing.
+In bfloat16 torch goes to oneDNN by itself. `F.linear` is the plain version, and what runs on other devices or where
+torch's private `mkldnn` operators are missing.
 """
 
 import torch
@@ -27,16 +25,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if _to_onednn(x):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return F.linear(x, weight, bias)
-
-
-def batched_linear(x: Tensor, weight: Tensor, other: Tensor | None = None) -> Tensor:
-    """`torch.bmm` or `torch.baddbmm`: (B, M, K) and (B, N, K), plus (B, M, N) if given -> (B, M, N)."""
-    if len(x) == 1 and _to_onednn(x):
-        if other is None:
-            return linear(x, weight[0])
-        return torch.ops.mkldnn._linear_pointwise.binary(x[0], other[0], weight[0], None, "add").unsqueeze(0)
-    weight = weight.transpose(1, 2)
-    return torch.bmm(x, weight) if other is None else torch.baddbmm(other, x, weight)
 
 
 def fingerprint(module: torch.nn.Module) -> list[tuple[int, int]]:
