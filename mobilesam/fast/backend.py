@@ -9,6 +9,7 @@ from torch import Tensor
 from mobilesam.answers import ALL_ANSWERS, CANDIDATES, SINGLE_ANSWER, Decoded
 from mobilesam.fast.decoder import FastDecoder
 from mobilesam.fast.encoder import FastEncoder
+from mobilesam.fast.gpu_encoder import GpuEncoder
 from mobilesam.fast.heap import keep_heap
 from mobilesam.fast.image_tokens import SharedTokens
 from mobilesam.fast.openvino_encoder import OpenVinoEncoder, is_wanted
@@ -19,6 +20,7 @@ from mobilesam.modeling import Sam
 from mobilesam.weights import sha256_of_state, used_tensors
 
 PRECISIONS = ("fp32", "bf16", "auto")
+Encoder = FastEncoder | OpenVinoEncoder | GpuEncoder
 Device = str | torch.device | int | Sequence | None  # as `named_device` reads it
 
 
@@ -58,8 +60,13 @@ def resolve_precision(precision: str, device: Device = None) -> str:
     return "bf16" if precision != "fp32" and multiplies_bfloat16(chosen_device(device)) else "fp32"
 
 
-def _encoder_for(sam: Sam, dtype: torch.dtype) -> FastEncoder | OpenVinoEncoder:
-    """Return OpenVINO's encoder where that is installed and takes the model, else ours."""
+def _encoder_for(sam: Sam, dtype: torch.dtype) -> Encoder | None:
+    """Return the fastest encoder that takes the model here; on a CPU OpenVINO's where that is installed."""
+    if GpuEncoder.supports(sam):
+        return GpuEncoder(sam, dtype)
+    if not FastEncoder.supports(sam):
+        return None
+    keep_heap()
     if is_wanted():
         try:
             return OpenVinoEncoder(sam, dtype)
@@ -79,7 +86,7 @@ class Backend:
         self.sam = sam
         self.fast = fast or precision != "fp32"
         self.precision = precision
-        self._encoder: FastEncoder | OpenVinoEncoder | None = None
+        self._encoder: Encoder | None = None
         self._decoder: FastDecoder | None = None
         self._last_image: tuple[FastDecoder, Tensor, int | None, SharedTokens] | None = None
         self._encoder_weights: tuple[list, str] | None = None
@@ -105,11 +112,11 @@ class Backend:
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(B, 3, 1024, 1024) normalised pixels -> image embeddings (B, 256, 64, 64) in float32."""
         dtype = self.dtype
-        if self.fast and FastEncoder.supports(self.sam):
+        if self.fast:
             if self._encoder is None or not self._encoder.fits(self.sam, dtype):
-                keep_heap()
                 self._encoder = _encoder_for(self.sam, dtype)
-            return self._encoder(pixels)
+            if self._encoder is not None:
+                return self._encoder(pixels)
         if dtype == torch.float32:
             return self.sam.encode_image(pixels)
         encoder = self.sam.image_encoder

@@ -108,7 +108,7 @@ class TinyViT(nn.Module):
             LayerNorm2d(OUT_CHANS),
         )
         self.register_load_state_dict_pre_hook(_from_upstream)
-        self.register_load_state_dict_post_hook(_forget_attention_biases)
+        self.register_load_state_dict_post_hook(forget_attention_biases)
         self.register_state_dict_post_hook(_to_upstream)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,9 +131,12 @@ def _to_upstream(module: TinyViT, state_dict: dict[str, Tensor], prefix: str, _:
         state_dict[prefix + upstream_name(name)] = state_dict.pop(f"{prefix}trunk.{name}")
 
 
-def _forget_attention_biases(module: nn.Module, _: Any) -> None:
-    # timm gathers each attention bias once and keeps it; new weights would otherwise meet old biases. The same
-    # mistake makes upstream's builder wrong until `.eval()` is called a second time.
+def forget_attention_biases(module: nn.Module, _: Any = None) -> None:
+    """Let attention biases be gathered anew, after weights were loaded or changed their type.
+
+    timm gathers each once and keeps it, so new weights would meet old biases. The same mistake makes upstream's builder
+    wrong until `.eval()` is called a second time.
+    """
     for block in module.modules():
         if isinstance(block, Attention):
             block.attention_bias_cache = {}
