@@ -10,7 +10,7 @@ The same sums in another order: logits differ by about 1e-4, masks in no pixel b
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,7 @@ from mobilesam.fast.image_tokens import (
     SharedTokens,
     Sharing,
     as_they_come,
+    by_head,
 )
 from mobilesam.fast.products import fingerprint, linear
 from mobilesam.geometry.masks import Tile
@@ -50,13 +51,11 @@ class TokenToImage:
         self.key = Projection(level, module.k_proj, position, scale=scale)
         self.value = Projection(level, module.v_proj)
 
-    def __call__(self, groups: Sequence[ImageTokens], queries: Tensor) -> Tensor:
-        """(B, T, 256) -> (B, T, 256), the image tokens being those of some prompts each."""
-        found = []
-        for image, query in _with_groups(groups, self.module.q_proj(queries)):
-            scores = image.scores(self.key, query)
-            found.append(image.attended(self.value, torch.softmax(scores, dim=-1, out=scores)))
-        return self.module.out_proj(torch.cat(found, dim=2).permute(2, 1, 0, 3).flatten(2))
+    def __call__(self, image: ImageTokens, queries: Tensor) -> Tensor:
+        """(B, T, 256) -> (B, T, 256)."""
+        scores = image.scores(self.key, by_head(self.module.q_proj(queries)))
+        found = image.attended(self.value, torch.softmax(scores, dim=-1, out=scores))
+        return self.module.out_proj(found.permute(2, 1, 0, 3).flatten(2))
 
 
 class ImageToToken:
@@ -68,20 +67,10 @@ class ImageToToken:
         scale = 1 / math.sqrt(module.q_proj.out_features / HEADS)
         self.query = Projection(below, module.q_proj, position, scale=scale)
 
-    def __call__(self, groups: Sequence[ImageTokens], keys: Tensor, values: Tensor) -> list[ImageTokens]:
+    def __call__(self, image: ImageTokens, keys: Tensor, values: Tensor) -> ImageTokens:
         """Let the image look at keys and values (B, T, 256)."""
-        return [
-            image.after_layer(self.level, image.scores(self.query, key), value)
-            for image, key, value in _with_groups(groups, self.module.k_proj(keys), self.module.v_proj(values))
-        ]
-
-
-def _with_groups(groups: Sequence[ImageTokens], *tokens: Tensor) -> Iterator[tuple]:
-    """Yield the image tokens of some prompts each with their part of tokens (B, T, 8 * dim): (8, T, b, dim)."""
-    sizes = [len(image) for image in groups]
-    by_head = (x.unflatten(-1, (HEADS, -1)).split(sizes) for x in tokens)
-    for image, *parts in zip(groups, *by_head, strict=True):
-        yield image, *(part.permute(2, 1, 0, 3).contiguous() for part in parts)
+        scores = image.scores(self.query, by_head(self.module.k_proj(keys)))
+        return image.after_layer(self.level, scores, by_head(self.module.v_proj(values)))
 
 
 class FastDecoder:
@@ -94,7 +83,6 @@ class FastDecoder:
     def __init__(self, sam: Sam):
         self._fingerprint = _fingerprint(sam)
         self.sam = sam
-        self.group = 4 if sam.device.type == "cpu" else 64  # prompts at once, as many as keep the maps in cache
         decoder = self.decoder = sam.mask_decoder
         position = sam.prompt_encoder.get_dense_pe().flatten(2)[0].T  # (4096, 256)
         with sam.device:
@@ -126,32 +114,34 @@ class FastDecoder:
         return self.sharing(tokens.contiguous())
 
     @torch.no_grad()
-    def attend(self, image: SharedTokens, sparse_prompt_embeddings: Tensor, *, answers: range) -> Attended:
-        """Run the two-way transformer on (B, T, 256) prompt embeddings, for some of the decoder's four answers."""
+    def attend(self, shared: SharedTokens, sparse_prompt_embeddings: Tensor, *, answers: range) -> Attended:
+        """Run the two-way transformer on (B, T, 256) prompt embeddings, for some of the decoder's four answers.
+
+        On a CPU 8 prompts at a time are quickest, a GPU takes 64 at once.
+        """
         output_tokens = self.output_tokens.expand(len(sparse_prompt_embeddings), -1, -1)
         tokens = prompt = torch.cat([output_tokens, sparse_prompt_embeddings], dim=1)
-        images = [as_they_come(image, self.sharing.levels[0], len(some)) for some in prompt.split(self.group)]
+        image = as_they_come(shared, self.sharing.levels[0], len(prompt))
         for layer, (look, back) in zip(self.decoder.transformer.layers, self.looks, strict=True):
             if layer.skip_first_layer_pe:
                 tokens = layer.norm1(layer.self_attn(q=tokens, k=tokens, v=tokens))
             else:
                 query = tokens + prompt
                 tokens = layer.norm1(tokens + layer.self_attn(q=query, k=query, v=tokens))
-            tokens = layer.norm2(tokens + look(images, tokens + prompt))
+            tokens = layer.norm2(tokens + look(image, tokens + prompt))
             tokens = layer.norm3(tokens + _mlp(layer.mlp, tokens))
-            images = back(images, tokens + prompt, tokens)
+            image = back(image, tokens + prompt, tokens)
 
         # Nobody looks at the other tokens any more.
         wanted = [0, *(1 + i for i in answers)]  # 0 knows the IoUs, the masks come after
         last = tokens[:, wanted]
-        last = last + self.last_look(images, last + prompt[:, wanted])
+        last = last + self.last_look(image, last + prompt[:, wanted])
         last = self.decoder.transformer.norm_final_attn(last)
 
         iou_predictions = self.decoder.iou_prediction_head(last[:, 0])
         mlps = self.decoder.output_hypernetworks_mlps
         vectors = torch.stack([mlps[index](last[:, 1 + i]) for i, index in enumerate(answers)], dim=1)
-        each = [image.of(i) for image in images for i in range(len(image))]
-        return Attended(each, last, vectors, iou_predictions)
+        return Attended([image.of(i) for i in range(len(image))], last, vectors, iou_predictions)
 
     @torch.no_grad()
     def upscale(self, image_tokens: Sequence[ImageTokens], vectors: Tensor, tiles: Sequence[Tile]) -> list[Tensor]:

@@ -144,13 +144,12 @@ class ImageTokens:
 
     def scores(self, projection: Projection, queries: Tensor) -> Tensor:
         """Multiply queries (8, Q, B, dim) with projected image tokens: (8 * Q, B, 4096)."""
-        scores = _by_head(queries, self.shared.maps[projection])
+        scores = product_by_head(queries, self.shared.maps[projection])
         if self.level.below:
-            scores *= self.scale
             folded = (queries.flatten(1, 2) @ projection.weight).view(len(scores), len(self), WIDTH)
             folded = torch.bmm(folded.transpose(0, 1), self.vectors.permute(1, 2, 0))
-            scores.transpose(0, 1).baddbmm_(folded, self.coefficients.transpose(0, 1))
-        return _by_head(queries, projection.constant, scores, beta=1)
+            torch.addcmul(product_by_prompt(folded, self.coefficients), scores, self.scale, out=scores)
+        return product_by_head(queries, projection.constant, scores, beta=1)
 
     def attended(self, projection: Projection, weights: Tensor) -> Tensor:
         """Take means of projected image tokens, with weights (8 * Q, B, 4096) that sum to 1: (8, Q, B, dim)."""
@@ -173,17 +172,16 @@ class ImageTokens:
         values = (*self.values, nn.functional.pad(values, (0, 1), value=1.0))
         parts = list(zip(values, level.outputs, strict=True))
         vectors = torch.cat([(v.flatten(1, 2) @ output).view(len(scores), len(self), WIDTH) for v, output in parts])
-        coefficients, products = scores.new_empty(2, len(vectors), *scores.shape[1:])
+        coefficients, along = scores.new_empty(2, len(vectors), *scores.shape[1:])
         old, new = coefficients.split([len(self.coefficients), len(scores)])
         old.copy_(self.coefficients)
         new = new.view(HEADS, -1, scores[0].numel())
         torch.softmax(scores.view_as(new), dim=1, out=new)
         # |scale * shared + V^T c|^2 = scale^2 |shared|^2 + c . (2 scale V shared + V V^T c)
-        for rows, (value, output) in zip(products.split(len(scores)), parts, strict=True):
-            _by_head(value, self.shared.maps[output], rows)
-        products *= self.scale
+        for rows, (value, output) in zip(along.split(len(scores)), parts, strict=True):
+            product_by_head(value, self.shared.maps[output], rows)
         gram = torch.bmm(vectors.transpose(0, 1), vectors.permute(1, 2, 0))
-        products.transpose(0, 1).baddbmm_(gram, coefficients.transpose(0, 1), beta=2)
+        products = torch.addcmul(product_by_prompt(gram, coefficients), along, self.scale, value=2, out=along)
         squares = products.mul_(coefficients).sum(dim=0)
         squares.addcmul_(self.scale.square(), self.shared.squares[level])
         scale = torch.rsqrt(squares / WIDTH + level.eps)
@@ -206,13 +204,23 @@ def as_they_come(shared: SharedTokens, level: Level, batch: int) -> ImageTokens:
     return ImageTokens(shared, level, new(1, count).fill_(1), new(0, batch, count), new(0, batch, WIDTH), ())
 
 
-def _by_head(rows: Tensor, maps: Tensor, out: Tensor | None = None, *, beta: float = 0) -> Tensor:
+def by_head(x: Tensor) -> Tensor:
+    """(B, T, 8 * dim) -> (8, T, B, dim)."""
+    return x.unflatten(-1, (HEADS, -1)).permute(2, 1, 0, 3).contiguous()
+
+
+def product_by_head(rows: Tensor, maps: Tensor, out: Tensor | None = None, *, beta: float = 0) -> Tensor:
     """Multiply (8, T, B, dim) with (8, dim, 4096) that the prompts share: (8 * T, B, 4096), plus `beta * out`."""
     heads, count, batch, _ = rows.shape
     if out is None:
         out = rows.new_empty(heads * count, batch, maps.shape[-1])
     out.view(heads, count * batch, -1).baddbmm_(rows.flatten(1, 2), maps, beta=beta)
     return out
+
+
+def product_by_prompt(matrices: Tensor, maps: Tensor) -> Tensor:
+    """Multiply (B, M, K) with the (K, B, 4096) of each prompt: (M, B, 4096)."""
+    return torch.bmm(matrices, maps.transpose(0, 1)).transpose(0, 1)
 
 
 def _centred(x: Tensor) -> Tensor:
