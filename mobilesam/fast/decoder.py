@@ -97,11 +97,12 @@ class FastDecoder:
         projections = [x for look, back in self.looks for x in (look.key, look.value, back.query)]
         self.sharing = Sharing(levels, [*projections, self.last_look.key, self.last_look.value])
         self.output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-        # Transposed convolutions with stride = kernel are one matrix a token: (in, out, 2, 2) -> (in, 2 * 2 * out).
+        # Transposed convolutions with stride = kernel are one matrix a token: (in, out, 2, 2) -> (2 * 2 * out, in).
         up1, self.up_norm, self.up_act, up2, _ = decoder.output_upscaling
-        self.up1, self.up2 = (
+        (weight, bias), self.up2 = (
             (up.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), up.bias.repeat(4)) for up in (up1, up2)
         )
+        self.up1 = weight * levels[-1].weight, bias + weight @ levels[-1].bias
 
     def fits(self, sam: Sam) -> bool:
         """Whether the folded weights are still those of the model."""
@@ -150,8 +151,8 @@ class FastDecoder:
         Image tokens and vectors (B, C, 32) are from `attend`, of fewer prompts or candidates if wanted.
         """
         # A layer takes the tiles of all prompts as one list of tokens, so small tiles cost no more than their tokens.
-        picked = torch.cat([x.written_out(tile) for x, tile in zip(image_tokens, tiles, strict=True)])
-        x = linear(picked, *self.up1).unflatten(-1, (4, -1))
+        x = torch.cat([x.of_tile(tile, *self.up1) for x, tile in zip(image_tokens, tiles, strict=True)])
+        x = x.unflatten(-1, (4, -1))
         x = self.up_act(F.layer_norm(x, x.shape[-1:], self.up_norm.weight, self.up_norm.bias, self.up_norm.eps))
         x = self.up_act(linear(x, *self.up2)).unflatten(-1, (4, -1))  # (tokens, 4, 4, 32)
         sizes = [(r1 - r0) * (c1 - c0) for r0, c0, r1, c1 in tiles]
