@@ -22,8 +22,7 @@ from mobilesam.heads.rater import Rater
 from mobilesam.modeling import Sam
 from mobilesam.prompts import Prompt
 
-# Prompts decoded at once. The fast decoder works on their images one by one and shares the work on their few tokens: 4
-# take 15% longer a prompt, 16 as long, with twice the memory (2 cores of AMD Zen 5, torch 2.15).
+# Prompts decoded at once: 2 and 16 take 15% longer a prompt, 4 take 10% longer (2 cores of AMD Zen 3, torch 2.14).
 PROMPTS_PER_CHUNK = 8
 PROMPTS_PER_CHUNK_ON_GPU = 64
 MASKS_AT_ONCE_ON_GPU = 16  # each as large as the image, at most

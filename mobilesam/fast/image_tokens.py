@@ -75,21 +75,21 @@ class SharedTokens:
     """What all prompts of an image share.
 
     Attributes:
-        tokens: for each level (4096, 256) `shared`.
+        tokens: (4096, 256) `shared` of the last level, the one that is upscaled.
         squares: for each level above the first (4096,), their squared length.
         maps: for each projection and each of a level's `outputs` (8, dim, 4096), its product with `shared`.
         products: see `product`.
     """
 
-    tokens: dict[Level, Tensor]
+    tokens: Tensor
     squares: dict[Level, Tensor]
     maps: dict[Projection | Tensor, Tensor]
     products: dict[Tensor, Tensor] = field(default_factory=dict)
 
-    def product(self, level: Level, weight: Tensor) -> Tensor:
-        """Return (4096, N), `shared` of a level times a (N, 256) weight, made when it is first asked for."""
+    def product(self, weight: Tensor) -> Tensor:
+        """Return (4096, N), `tokens` times a (N, 256) weight, made when it is first asked for."""
         if weight not in self.products:
-            self.products[weight] = linear(self.tokens[level], weight)
+            self.products[weight] = linear(self.tokens, weight)
         return self.products[weight]
 
 
@@ -108,11 +108,11 @@ class Sharing:
         """(4096, 256) image tokens as they come -> what their prompts share."""
         products = linear(self.weight, tokens).split(self.rows)
         maps = {name: x.unflatten(0, (HEADS, -1)) for name, x in zip(self.names, products, strict=True)}
-        shared, squares = {self.levels[0]: tokens}, {}
+        squares = {}
         for level in self.levels[1:]:
-            shared[level] = _centred(shared[level.below] * level.below.weight)
-            squares[level] = shared[level].square().sum(dim=1)
-        return SharedTokens(shared, squares, maps)
+            tokens = _centred(tokens * level.below.weight)
+            squares[level] = tokens.square().sum(dim=1)
+        return SharedTokens(tokens, squares, maps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,14 +196,14 @@ class ImageTokens:
         return ImageTokens(self.shared, level, self.scale * scale, coefficients.mul_(scale), vectors, values)
 
     def of_tile(self, tile: Tile, weight: Tensor, bias: Tensor) -> Tensor:
-        """Return what a linear layer makes of `n` of a tile, if they are of one prompt: (rows * columns, N).
+        """Return what a linear layer makes of `n` of a tile: (rows * columns, N), for one prompt behind the last layer.
 
-        `weight` is (N, 256) and `bias` (N,). Those of a `Level` belong to them.
+        `weight` is (N, 256) and `bias` (N,), and the norm's own must be in them.
         """
         if tile == WHOLE_TILE:  # then the shared part pays for itself at the second prompt
-            shared, vectors = self.shared.product(self.level, weight), self.vectors[:, 0] @ weight.T
+            shared, vectors = self.shared.product(weight), self.vectors[:, 0] @ weight.T
             return self._combined(tile, shared, vectors).add_(bias)
-        return linear(self._combined(tile, self.shared.tokens[self.level], self.vectors[:, 0]), weight, bias)
+        return linear(self._combined(tile, self.shared.tokens, self.vectors[:, 0]), weight, bias)
 
     def _combined(self, tile: Tile, shared: Tensor, vectors: Tensor) -> Tensor:
         r0, c0, r1, c1 = tile
@@ -216,7 +216,7 @@ class ImageTokens:
 
 def as_they_come(shared: SharedTokens, level: Level, batch: int) -> ImageTokens:
     """Return the image tokens of `batch` prompts before the first layer, where all have the same."""
-    new, count = shared.tokens[level].new_empty, GRID * GRID
+    new, count = shared.tokens.new_empty, GRID * GRID
     return ImageTokens(shared, level, new(1, count).fill_(1), new(0, batch, count), new(0, batch, WIDTH), ())
 
 
