@@ -36,7 +36,8 @@ STEPS = {  # commit -> what it did
     "9c4e280": "the decoder's large products in oneDNN",
     "6763cea": "pieces that stay in the cache, and a heap that is kept",
     "ba220f7": "strips written in place, folded weights kept",
-    "HEAD": "today",
+    "32bbfd4": "the decoder before today's",
+    "HEAD": "today: a prompt's image tokens are never written out",
 }
 OPENVINO = "ours, OpenVINO"
 
@@ -102,9 +103,9 @@ def page(rows: dict[str, list[tuple[float, float]]], floor: dict[str, float], ab
     for name, spent in rows.items():
         image, box = (median(min(column[i::images]) for i in range(images)) for column in zip(*spent, strict=True))
         what = {"upstream": "upstream's code, boxes batched", OPENVINO: "today, the encoder in OpenVINO"}
-        what |= {commit: f"`{commit}` {text}" for commit, text in STEPS.items() if commit != "HEAD"}
+        what |= {commit: text if commit == "HEAD" else f"`{commit}` {text}" for commit, text in STEPS.items()}
         cells = [f"{image:.0f}", f"{image / least[0]:.1f}", f"{box:.1f}", f"{box / least[1]:.1f}"]
-        lines.append([what.get(name, "today"), *cells])
+        lines.append([what[name], *cells])
     head = ["", "ms an image", "times the floor", "ms a box", "times the floor"]
     counts = f"{about.pop('images')} images, {about.pop('boxes')} boxes, {about.pop('rounds')} rounds"
     return (
