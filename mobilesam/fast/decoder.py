@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobilesam.fast.image_tokens import (
-    HEADS,
     ImageTokens,
     Level,
     Projection,
@@ -47,13 +46,12 @@ class TokenToImage:
 
     def __init__(self, level: Level, module: nn.Module, position: Tensor):
         self.module = module
-        scale = 1 / math.sqrt(module.k_proj.out_features / HEADS)
-        self.key = Projection(level, module.k_proj, position, scale=scale)
-        self.value = Projection(level, module.v_proj)
+        self.key = Projection(level, module.k_proj, module.num_heads, position, scale=_scale(module))
+        self.value = Projection(level, module.v_proj, module.num_heads)
 
     def __call__(self, image: ImageTokens, queries: Tensor) -> Tensor:
         """(B, T, 256) -> (B, T, 256)."""
-        scores = image.scores(self.key, by_head(self.module.q_proj(queries)))
+        scores = image.scores(self.key, by_head(self.module.q_proj(queries), self.module.num_heads))
         found = image.attended(self.value, torch.softmax(scores, dim=-1, out=scores))
         return self.module.out_proj(found.permute(2, 1, 0, 3).flatten(2))
 
@@ -64,13 +62,13 @@ class ImageToToken:
     def __init__(self, below: Level, module: nn.Module, norm: nn.Module, position: Tensor):
         self.module = module
         self.level = Level(below, module, norm)
-        scale = 1 / math.sqrt(module.q_proj.out_features / HEADS)
-        self.query = Projection(below, module.q_proj, position, scale=scale)
+        self.query = Projection(below, module.q_proj, module.num_heads, position, scale=_scale(module))
 
     def __call__(self, image: ImageTokens, keys: Tensor, values: Tensor) -> ImageTokens:
         """Let the image look at keys and values (B, T, 256)."""
-        scores = image.scores(self.query, by_head(self.module.k_proj(keys)))
-        return image.after_layer(self.level, scores, by_head(self.module.v_proj(values)))
+        heads = self.module.num_heads
+        scores = image.scores(self.query, by_head(self.module.k_proj(keys), heads))
+        return image.after_layer(self.level, scores, by_head(self.module.v_proj(values), heads))
 
 
 class FastDecoder:
@@ -166,6 +164,11 @@ class FastDecoder:
 
 def _fingerprint(sam: Sam) -> list[tuple[int, int]]:
     return fingerprint(sam.prompt_encoder) + fingerprint(sam.mask_decoder)
+
+
+def _scale(attention: torch.nn.Module) -> float:
+    """What scores of an attention are multiplied with."""
+    return 1 / math.sqrt(attention.q_proj.out_features / attention.num_heads)
 
 
 def _mlp(mlp: torch.nn.Module, tokens: Tensor) -> Tensor:

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from mobilesam.fast.products import linear
 from mobilesam.geometry.masks import WHOLE_TILE, Tile
 
-HEADS = 8
 GRID = 64
 WIDTH = 256
 
@@ -48,8 +47,9 @@ class Level:
             self.outputs: list[Tensor] = []
             return
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-        output = attention.out_proj.weight.T.unflatten(0, (HEADS, -1))
-        bias = ((attention.out_proj.bias + below.bias) / HEADS).expand(HEADS, 1, WIDTH)
+        heads = attention.num_heads
+        output = attention.out_proj.weight.T.unflatten(0, (heads, -1))
+        bias = ((attention.out_proj.bias + below.bias) / heads).expand(heads, 1, WIDTH)
         outputs = (*(output * below.weight for output in below.outputs), torch.cat([output, bias], dim=1))
         self.outputs = [_centred(output) for output in outputs]
         self.from_tokens = _centred(below.from_tokens.T * below.weight).T
@@ -63,11 +63,13 @@ class Projection:
         constant: (8, dim, 4096), or (8, dim, 1) without positions: `W x + b` where `n` is 0.
     """
 
-    def __init__(self, level: Level, module: nn.Linear, position: Tensor | None = None, *, scale: float = 1.0):
+    def __init__(
+        self, level: Level, module: nn.Linear, heads: int, position: Tensor | None = None, *, scale: float = 1.0
+    ):
         self.level = level
         x = level.bias[None] if position is None else position + level.bias
-        self.weight = (scale * module.weight * level.weight).unflatten(0, (HEADS, -1))
-        self.constant = scale * (module.weight @ x.T + module.bias[:, None]).unflatten(0, (HEADS, -1))
+        self.weight = (scale * module.weight * level.weight).unflatten(0, (heads, -1))
+        self.constant = scale * (module.weight @ x.T + module.bias[:, None]).unflatten(0, (heads, -1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +103,14 @@ class Sharing:
         parts = [(p, p.weight, p.level) for p in projections]
         parts += [(output, output, level) for level in levels for output in level.outputs]
         self.names = [name for name, *_ in parts]
-        self.rows = [len(weight) * weight.shape[1] for _, weight, _ in parts]
+        self.shapes = [weight.shape[:2] for _, weight, _ in parts]
         self.weight = torch.cat([weight.flatten(0, 1) @ level.from_tokens for _, weight, level in parts])
 
     def __call__(self, tokens: Tensor) -> SharedTokens:
         """(4096, 256) image tokens as they come -> what their prompts share."""
-        products = linear(self.weight, tokens).split(self.rows)
-        maps = {name: x.unflatten(0, (HEADS, -1)) for name, x in zip(self.names, products, strict=True)}
+        products = linear(self.weight, tokens).split([shape.numel() for shape in self.shapes])
+        parts = zip(self.names, products, self.shapes, strict=True)
+        maps = {name: product.unflatten(0, shape) for name, product, shape in parts}
         squares = {}
         for level in self.levels[1:]:
             tokens = _centred(tokens * level.below.weight)
@@ -162,11 +165,11 @@ class ImageTokens:
     def attended(self, projection: Projection, weights: Tensor) -> Tensor:
         """Take means of projected image tokens, with weights (8 * Q, B, 4096) that sum to 1: (8, Q, B, dim)."""
         maps = self.shared.maps[projection].transpose(1, 2)
-        means = torch.bmm((weights * self.scale).view(HEADS, -1, maps.shape[1]), maps)
+        means = torch.bmm((weights * self.scale).view(len(maps), -1, maps.shape[1]), maps)
         if self.level.below:
             means_of_coefficients = torch.bmm(weights.transpose(0, 1), self.coefficients.permute(1, 2, 0))
             mixed = torch.bmm(means_of_coefficients, self.vectors.transpose(0, 1)).transpose(0, 1)
-            means.baddbmm_(mixed.reshape(HEADS, -1, WIDTH), projection.weight.transpose(1, 2))
+            means.baddbmm_(mixed.reshape(len(maps), -1, WIDTH), projection.weight.transpose(1, 2))
         return means.unflatten(1, (-1, len(self))) + projection.constant.transpose(1, 2)[:, None]
 
     def after_layer(self, level: Level, scores: Tensor, values: Tensor) -> "ImageTokens":
@@ -183,7 +186,7 @@ class ImageTokens:
         coefficients, along = scores.new_empty(2, len(vectors), *scores.shape[1:])
         old, new = coefficients.split([len(self.coefficients), len(scores)])
         old.copy_(self.coefficients)
-        new = new.view(HEADS, -1, scores[0].numel())
+        new = new.view(*values[-1].shape[:2], -1)
         torch.softmax(scores.view_as(new), dim=1, out=new)
         # |scale * shared + V^T c|^2 = scale^2 |shared|^2 + c . (2 scale V shared + V V^T c)
         for rows, (value, output) in zip(along.split(len(scores)), parts, strict=True):
@@ -220,9 +223,9 @@ def as_they_come(shared: SharedTokens, level: Level, batch: int) -> ImageTokens:
     return ImageTokens(shared, level, new(1, count).fill_(1), new(0, batch, count), new(0, batch, WIDTH), ())
 
 
-def by_head(x: Tensor) -> Tensor:
-    """(B, T, 8 * dim) -> (8, T, B, dim)."""
-    return x.unflatten(-1, (HEADS, -1)).permute(2, 1, 0, 3).contiguous()
+def by_head(x: Tensor, heads: int) -> Tensor:
+    """(B, T, heads * dim) -> (heads, T, B, dim)."""
+    return x.unflatten(-1, (heads, -1)).permute(2, 1, 0, 3).contiguous()
 
 
 def product_by_head(rows: Tensor, maps: Tensor, out: Tensor | None = None, *, beta: float = 0) -> Tensor:

@@ -8,7 +8,7 @@ from mobilesam.fast.decoder import FastDecoder
 from mobilesam.geometry.masks import WHOLE_TILE
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def other_weights():
     """A decoder in which every bias and every weight of a norm counts."""
     sam = build_sam_vit_t("mobile_sam.pt")
@@ -49,6 +49,14 @@ def test_they_are_those_of_the_plain_transformer(other_weights, batch, tokens):
         assert torch.allclose(ours.of_tile(WHOLE_TILE, *norm), expected, atol=2e-5)
         tile = ours.of_tile((3, 10, 5, 64), *norm)
         assert torch.allclose(tile, expected.view(64, 64, 256)[3:5, 10:64].flatten(0, 1), atol=2e-5)
+    assert torch.allclose(found.tokens, plain_tokens[:, :5], atol=2e-5)
+
+
+def test_another_number_of_heads_is_followed(other_weights):
+    for module in other_weights.mask_decoder.transformer.modules():
+        if hasattr(module, "num_heads"):
+            module.num_heads = 4
+    found, plain_tokens, _ = both(other_weights, 2, 2)
     assert torch.allclose(found.tokens, plain_tokens[:, :5], atol=2e-5)
 
 
