@@ -112,7 +112,8 @@ def page(rows: dict[str, list[tuple[float, float]]], floor: dict[str, float], ab
         "# What each step bought\n\nMilliseconds to encode an image and for a box in it, fp32: the least of the rounds,"
         " then the median of the\nimages. All took turns in one run of `python benchmarks/leaderboard.py`, "
         f"{counts}.\nThe floor is the arithmetic left today, at the rate of oneDNN's largest product: {least[0]:.0f} ms"
-        f" an image and\n{least[1]:.1f} ms a box. On a shared machine rows\nthat differ by less than a third may differ by chance.\n\n"
+        f" an image and\n{least[1]:.1f} ms a box. On a shared machine rows that differ by less than a"
+        " third may\ndiffer by chance.\n\n"
         + table(head, lines)
         + "\n\n"
         + ", ".join(f"{key} {value}" for key, value in about.items())
