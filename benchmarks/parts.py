@@ -140,8 +140,8 @@ def floors(sam: Sam, precisions: list[str]) -> dict[str, float]:
     with torch.no_grad(), FlopCounterMode(display=False) as encoder:
         features = sam.encode_image(pixels)
     whole, rest = [], features.new_zeros(9, 2, 256)
+    in_place = {torch.ops.aten.baddbmm_: lambda out, a, b, **_: 2 * a[0] * a[1] * a[2] * b[2]}
     for count in (1, 9):
-        in_place = {torch.ops.aten.baddbmm_: lambda out, a, b, **_: 2 * a[0] * a[1] * a[2] * b[2]}
         with without_onednn(), FlopCounterMode(display=False, custom_mapping=in_place) as decoder:
             fast = FastDecoder(sam)
             found = fast.attend(fast.image_side(features), rest[:count], answers=range(1))

@@ -34,10 +34,10 @@ class SamPredictor(BasePredictor):
     Args:
         sam_model: a `Sam`, from `sam_model_registry["vit_t"](checkpoint)` or `load_model()`.
         preprocess: "sam" for the original's numbers, "ultralytics" for Ultralytics'.
-        fast: encode with the fast encoder, on a CPU, and let `predict_batch` use the fast decoder: the same masks up
+        fast: encode with the fast encoder, and let `predict_batch` use the fast decoder: the same masks up
             to ties, in a third of the time. Logits then differ from upstream's by up to 3e-4 instead of 1e-4.
-        precision: "fp32"; "bf16" for the fast path with its large products in bfloat16, whose masks differ by about
-            1% of their area; "auto" for bf16 where the device multiplies it, and the fast path in fp32 elsewhere.
+        precision: "fp32"; "bf16" for the fast path with the encoder in bfloat16, whose masks differ by about 1% of
+            their area; "auto" for bf16 where the device multiplies it, and the fast path in fp32 elsewhere.
         cache: keeps image embeddings on disk.
 
     Raises:
