@@ -15,19 +15,18 @@ It calls torch's private `mkldnn` operators, as `torch.compile` does; where they
 from collections.abc import Callable
 
 import torch
-from timm.models.tiny_vit import MBConv, TinyVitBlock
+from timm.models.tiny_vit import MBConv, PatchMerging, TinyVitBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobilesam.fast.products import fingerprint, has_onednn
+from mobilesam.fast.blank import Part, SkipBlank
+from mobilesam.fast.products import GELU, NO_ACTIVATION, fingerprint, has_onednn, packed_linear
+from mobilesam.fast.window_attention import WindowAttention
 from mobilesam.modeling import Sam
 
 # 16 to 64 take the same time, 128 takes 8% more and 256, the whole map, 35% more (2 cores of AMD Zen 5, torch 2.15).
 STRIP_ROWS = 32
 SMALL_MAP_ROWS = 64  # maps of up to so many rows go in one piece
-# Attention scores at once, 4 MiB of them in float32. Half and double take the same time, all of them 40% more.
-MAX_SCORES = 2**20
-GELU, NO_ACTIVATION = ("gelu", [], "none"), ("none", [], "")  # as the operators take them
 
 Step = Callable[[Tensor], Tensor]
 
@@ -44,15 +43,20 @@ class FastEncoder:
         self._dtype = dtype
         trunk, neck = sam.image_encoder.trunk, sam.image_encoder.neck
         embed = trunk.patch_embed
-        steps: list[Step] = [
+        stem: list[Step] = [
+            lambda pixels: pixels.to(dtype, memory_format=torch.channels_last),
             _in_strips(_chain(_conv(embed.conv1, dtype, gelu=True), _conv(embed.conv2, dtype)), stride=4),
             *(_in_strips(_inverted_bottleneck(block, dtype), stride=1) for block in trunk.stages[0].blocks),
+            _merge(trunk.stages[1].downsample, dtype),
         ]
-        for stage in trunk.stages[1:]:
-            down = stage.downsample
-            merge = _chain(*(_conv(c, dtype, gelu=c is not down.conv3) for c in (down.conv1, down.conv2, down.conv3)))
-            steps.append(_in_strips(merge, stride=down.conv2.conv.stride[0]))
-            steps += [_attention_block(block, dtype) for block in stage.blocks]
+        # Of its five convolutions of 3 x 3 three have a stride of 2.
+        parts = [Part(_chain(*stem), stride=8, shows=2, spoilt=2)]
+        for block in trunk.stages[1].blocks:
+            attend = _attention_block(block, dtype)
+            parts.append(Part(attend, stride=1, shows=1, spoilt=1, window=block.window_size))
+        steps: list[Step] = [SkipBlank(parts)]
+        for stage in trunk.stages[2:]:
+            steps += [_merge(stage.downsample, dtype), *(_attention_block(block, dtype) for block in stage.blocks)]
         steps += [Tensor.float, _conv(neck[0]), _layer_norm(neck[1]), _conv(neck[2]), _layer_norm(neck[3])]
         self._run = _chain(*steps)
 
@@ -69,10 +73,7 @@ class FastEncoder:
     def __call__(self, pixels: Tensor) -> Tensor:
         """(B, 3, 1024, 1024) normalised pixels -> image embeddings (B, 256, 64, 64)."""
         # One at a time: a batch is no quicker on a CPU, and larger blocks of memory make it slower.
-        return torch.cat([self._encode(image.unsqueeze(0)) for image in pixels])
-
-    def _encode(self, x: Tensor) -> Tensor:
-        return self._run(x.to(self._dtype, memory_format=torch.channels_last)).contiguous()
+        return torch.cat([self._run(image.unsqueeze(0)).contiguous() for image in pixels])
 
 
 # Each of these takes and gives (1, C, H, W) with channels last in memory.
@@ -81,19 +82,14 @@ class FastEncoder:
 def _conv(module: nn.Module, dtype: torch.dtype = torch.float32, *, gelu: bool = False) -> Step:
     """A convolution, its batch normalisation folded in and GELU behind it if wanted."""
     conv = module.fuse() if hasattr(module, "fuse") else module
+    if conv.kernel_size == (1, 1) and conv.stride == (1, 1):  # a product, sooner as one
+        product = packed_linear(conv.weight.flatten(1), conv.bias, dtype, gelu=gelu)
+        return lambda x: product(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     arguments = (conv.padding, conv.stride, conv.dilation, conv.groups)
     weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach().to(dtype), *arguments)
     bias = None if conv.bias is None else conv.bias.detach().to(dtype)
     activation = GELU if gelu else NO_ACTIVATION
     return lambda x: torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *arguments, *activation)
-
-
-def _linear(linear: nn.Linear, dtype: torch.dtype, *, gelu: bool = False) -> Step:
-    """A linear layer on (..., C), GELU behind it if wanted."""
-    weight, bias = linear.weight.detach().to(dtype), linear.bias.detach().to(dtype)
-    weight = torch.ops.mkldnn._reorder_linear_weight(weight)
-    activation = GELU if gelu else NO_ACTIVATION
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, bias, *activation)
 
 
 def _layer_norm(norm: nn.Module) -> Step:
@@ -135,6 +131,13 @@ def _in_strips(step: Step, *, stride: int) -> Step:
     return run
 
 
+def _merge(module: PatchMerging, dtype: torch.dtype) -> Step:
+    """Fewer rows and columns, more channels."""
+    first, middle, last = module.conv1, module.conv2, module.conv3
+    convolutions = _conv(first, dtype, gelu=True), _conv(middle, dtype, gelu=True), _conv(last, dtype)
+    return _in_strips(_chain(*convolutions), stride=middle.conv.stride[0])
+
+
 def _inverted_bottleneck(block: MBConv, dtype: torch.dtype) -> Step:
     """Widen, convolve each channel, narrow, add."""
     widen, depthwise = _conv(block.conv1, dtype, gelu=True), _conv(block.conv2, dtype, gelu=True)
@@ -144,42 +147,15 @@ def _inverted_bottleneck(block: MBConv, dtype: torch.dtype) -> Step:
 
 def _attention_block(block: TinyVitBlock, dtype: torch.dtype) -> Step:
     """Attention within windows, a convolution of each channel, and the feed-forward half."""
-    attention, side = block.attn, block.window_size
-    project_in, project_out = _linear(attention.qkv, dtype), _linear(attention.proj, dtype)
-    bias = attention.attention_biases[:, attention.attention_bias_idxs].detach().unsqueeze(0)  # (1, heads, T, T)
-    widths = attention.key_dim, attention.key_dim, attention.val_dim
-    # torch's fused attention is the quicker one only for the large windows in float32.
-    fused = dtype == torch.float32 and bias.shape[-1] > 100
-    windows_at_once = max(1, MAX_SCORES // bias.numel())
-    convolve = _conv(block.local_conv, dtype)
-    widen, narrow = _linear(block.mlp.fc1, dtype, gelu=True), _linear(block.mlp.fc2, dtype)
-
-    def attend_windows(windows: Tensor) -> Tensor:
-        heads = project_in(attention.norm(windows)).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-        query, key, value = heads.split(widths, dim=-1)
-        if fused:
-            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        else:
-            # In float32 whatever the products are in: a score in bfloat16 has two or three digits.
-            scores = (query @ key.transpose(-1, -2)).float().mul_(attention.scale).add_(bias)
-            attended = scores.softmax(dim=-1).to(dtype) @ value
-        return project_out(attended.transpose(1, 2).flatten(2))
+    attention = WindowAttention(block.attn, block.window_size, dtype)
+    convolve, mlp = _conv(block.local_conv, dtype), block.mlp
+    widen = packed_linear(mlp.fc1.weight, mlp.fc1.bias, dtype, gelu=True)
+    narrow = packed_linear(mlp.fc2.weight, mlp.fc2.bias, dtype)
 
     def run(x: Tensor) -> Tensor:
-        rows = x.permute(0, 2, 3, 1)
-        _, height, width, channels = rows.shape
-        # As in timm, windows that reach beyond the map see zeros there, and attend to them.
-        padded = F.pad(rows, (0, 0, 0, -width % side, 0, -height % side))
-        columns = padded.shape[2] // side
-        strip = side * max(1, windows_at_once // columns)
-        for start in range(0, height, strip):
-            part = padded[:, start : start + strip]
-            windows = part.view(-1, side, columns, side, channels).transpose(1, 2).reshape(-1, side * side, channels)
-            out = attend_windows(windows).view(-1, columns, side, side, channels).transpose(1, 2).reshape(part.shape)
-            # In place: nobody reads the map again as it was.
-            rows[:, start : start + strip] += out[:, : height - start, :width]
-        rows = convolve(rows.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        normed = block.mlp.norm(rows)
+        attention.add_to(x.permute(0, 2, 3, 1)[0])  # in place: nobody reads the map again as it was
+        rows = convolve(x).permute(0, 2, 3, 1)
+        normed = mlp.norm(rows)
         for strip, normed_strip in zip(rows.split(STRIP_ROWS, dim=1), normed.split(STRIP_ROWS, dim=1), strict=True):
             strip += narrow(widen(normed_strip))
         return rows.permute(0, 3, 1, 2)

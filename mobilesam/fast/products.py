@@ -4,10 +4,13 @@ In bfloat16 torch goes to oneDNN by itself. `F.linear` is the plain version, and
 torch's private `mkldnn` operators are missing.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+GELU, NO_ACTIVATION = ("gelu", [], "none"), ("none", [], "")  # as the operators take them
 OPERATORS = ("_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight", "_reorder_linear_weight")
 
 
@@ -23,8 +26,18 @@ def _to_onednn(x: Tensor) -> bool:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`: (..., K) and (N, K) -> (..., N)."""
     if _to_onednn(x):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *NO_ACTIVATION)
     return F.linear(x, weight, bias)
+
+
+def packed_linear(
+    weight: Tensor, bias: Tensor | None, dtype: torch.dtype, *, gelu: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """Return a linear layer on (..., K) whose (N, K) weight is packed once, with GELU behind it if wanted."""
+    weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype))
+    bias = None if bias is None else bias.detach().to(dtype)
+    activation = GELU if gelu else NO_ACTIVATION
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, bias, *activation)
 
 
 def fingerprint(module: torch.nn.Module) -> list[tuple[int, int]]:
