@@ -4,7 +4,7 @@ In a layer of the decoder each image token looks at the prompt's `T` tokens with
 normalised. What it adds is a sum of R = 8 T vectors with weights of its own, and a norm divides it by one number. So
 behind any layer the image tokens of a prompt are
 
-    x = weight * n + bias,    n = scale * shared + vectors^T coefficients
+    x = weight * n + bias,    n = scale * (shared + vectors^T coefficients)
 
 with `weight` and `bias` of the norm, a `scale` and R `coefficients` (twice as many behind two layers) for each image
 token, a few `vectors`, and `shared` image tokens that all prompts of an image have in common. Nobody needs `x` itself:
@@ -60,7 +60,8 @@ class Projection:
 
     Attributes:
         weight: (8, dim, 256), for `n`.
-        constant: (8, dim, 4096), or (8, dim, 1) without positions: `W x + b` where `n` is 0.
+        constant: (8, dim, 4096), or (8, dim, 1) without positions: `W x + b` where `n` is 0. As long as `scale` is 1,
+            which it is before the first layer, it is in the image's map.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Sharing:
         parts += [(output, output, level) for level in levels for output in level.outputs]
         self.names = [name for name, *_ in parts]
         self.shapes = [weight.shape[:2] for _, weight, _ in parts]
+        self.unscaled = {p for p in projections if p.level.below is None}
         self.weight = torch.cat([weight.flatten(0, 1) @ level.from_tokens for _, weight, level in parts])
 
     def __call__(self, tokens: Tensor) -> SharedTokens:
@@ -111,6 +113,8 @@ class Sharing:
         products = linear(self.weight, tokens).split([shape.numel() for shape in self.shapes])
         parts = zip(self.names, products, self.shapes, strict=True)
         maps = {name: product.unflatten(0, shape) for name, product, shape in parts}
+        for projection in maps.keys() & self.unscaled:
+            maps[projection] += projection.constant
         squares = {}
         for level in self.levels[1:]:
             tokens = _centred(tokens * level.below.weight)
@@ -156,20 +160,23 @@ class ImageTokens:
     def scores(self, projection: Projection, queries: Tensor) -> Tensor:
         """Multiply queries (8, Q, B, dim) with projected image tokens: (8 * Q, B, 4096)."""
         scores = product_by_head(queries, self.shared.maps[projection])
-        if self.level.below:
-            folded = (queries.flatten(1, 2) @ projection.weight).view(len(scores), len(self), WIDTH)
-            folded = torch.bmm(folded.transpose(0, 1), self.vectors.permute(1, 2, 0))
-            torch.addcmul(product_by_prompt(folded, self.coefficients), scores, self.scale, out=scores)
+        if not self.level.below:
+            return scores
+        folded = (queries.flatten(1, 2) @ projection.weight).view(len(scores), len(self), WIDTH)
+        folded = torch.bmm(folded.transpose(0, 1), self.vectors.permute(1, 2, 0))
+        scores.add_(product_by_prompt(folded, self.coefficients)).mul_(self.scale)
         return product_by_head(queries, projection.constant, scores, beta=1)
 
     def attended(self, projection: Projection, weights: Tensor) -> Tensor:
         """Take means of projected image tokens, with weights (8 * Q, B, 4096) that sum to 1: (8, Q, B, dim)."""
         maps = self.shared.maps[projection].transpose(1, 2)
-        means = torch.bmm((weights * self.scale).view(len(maps), -1, maps.shape[1]), maps)
-        if self.level.below:
-            means_of_coefficients = torch.bmm(weights.transpose(0, 1), self.coefficients.permute(1, 2, 0))
-            mixed = torch.bmm(means_of_coefficients, self.vectors.transpose(0, 1)).transpose(0, 1)
-            means.baddbmm_(mixed.reshape(len(maps), -1, WIDTH), projection.weight.transpose(1, 2))
+        if not self.level.below:
+            return torch.bmm(weights.view(len(maps), -1, maps.shape[1]), maps).unflatten(1, (-1, len(self)))
+        weights = weights * self.scale
+        means = torch.bmm(weights.view(len(maps), -1, maps.shape[1]), maps)
+        means_of_coefficients = torch.bmm(weights.transpose(0, 1), self.coefficients.permute(1, 2, 0))
+        mixed = torch.bmm(means_of_coefficients, self.vectors.transpose(0, 1)).transpose(0, 1)
+        means.baddbmm_(mixed.reshape(len(maps), -1, WIDTH), projection.weight.transpose(1, 2))
         return means.unflatten(1, (-1, len(self))) + projection.constant.transpose(1, 2)[:, None]
 
     def after_layer(self, level: Level, scores: Tensor, values: Tensor) -> "ImageTokens":
@@ -183,20 +190,28 @@ class ImageTokens:
         values = (*self.values, nn.functional.pad(values, (0, 1), value=1.0))
         parts = list(zip(values, level.outputs, strict=True))
         vectors = torch.cat([(v.flatten(1, 2) @ output).view(len(scores), len(self), WIDTH) for v, output in parts])
-        coefficients, along = scores.new_empty(2, len(vectors), *scores.shape[1:])
-        old, new = coefficients.split([len(self.coefficients), len(scores)])
+        coefficients, products = scores.new_empty(2, len(vectors), *scores.shape[1:])
+        known, rows = len(self.coefficients), len(scores)
+        old, new = coefficients.split([known, rows])
         old.copy_(self.coefficients)
-        new = new.view(*values[-1].shape[:2], -1)
-        torch.softmax(scores.view_as(new), dim=1, out=new)
-        # |scale * shared + V^T c|^2 = scale^2 |shared|^2 + c . (2 scale V shared + V V^T c)
-        for rows, (value, output) in zip(along.split(len(scores)), parts, strict=True):
-            product_by_head(value, self.shared.maps[output], rows)
-        gram = torch.bmm(vectors.transpose(0, 1), vectors.permute(1, 2, 0))
-        products = torch.addcmul(product_by_prompt(gram, coefficients), along, self.scale, value=2, out=along)
-        squares = products.mul_(coefficients).sum(dim=0)
-        squares.addcmul_(self.scale.square(), self.shared.squares[level])
-        scale = torch.rsqrt(squares / WIDTH + level.eps)
-        return ImageTokens(self.shared, level, self.scale * scale, coefficients.mul_(scale), vectors, values)
+        by_token = new.view(*values[-1].shape[:2], -1)
+        torch.softmax(scores.view_as(by_token), dim=1, out=by_token)
+        if known:
+            new.div_(self.scale)
+        # |shared + V^T c|^2 = |shared|^2 + c . (2 V shared + V V^T c), where half of what lies beside the diagonal of
+        # V V^T will do.
+        for part, (value, output) in zip(products.split(rows), parts, strict=True):
+            product_by_head(value, self.shared.maps[output], part)
+        by_prompt = vectors.transpose(0, 1)
+        gram = torch.bmm(by_prompt, by_prompt.mT)
+        gram[:, known:, :known] *= 2
+        for start in range(0, len(vectors), rows):
+            block = slice(start, start + rows)
+            part = product_by_prompt(gram[:, start:, block], coefficients[block])
+            torch.add(part, products[start:], alpha=1 if start else 2, out=products[start:])
+        squares = products.mul_(coefficients).sum(dim=0).add_(self.shared.squares[level])
+        scale = self.scale * torch.rsqrt(squares.mul_(self.scale.square() / WIDTH).add_(level.eps))
+        return ImageTokens(self.shared, level, scale, coefficients, vectors, values)
 
     def of_tile(self, tile: Tile, weight: Tensor, bias: Tensor) -> Tensor:
         """Return what a linear layer makes of `n` of a tile: (rows * columns, N), for one prompt behind the last layer.
@@ -214,7 +229,7 @@ class ImageTokens:
             x.unflatten(0, (GRID, GRID))[r0:r1, c0:c1].flatten(0, 1)
             for x in (self.coefficients[:, 0].T, self.scale[0, :, None], shared)
         )
-        return (shared * scale).addmm_(coefficients, vectors)
+        return torch.addmm(shared, coefficients, vectors).mul_(scale)
 
 
 def as_they_come(shared: SharedTokens, level: Level, batch: int) -> ImageTokens:
