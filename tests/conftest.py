@@ -12,7 +12,6 @@ from pathlib import Path
 os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
 os.environ["FIFTYONE_DATABASE_VALIDATION"] = "false"  # mongod 6 is the newest that PyPI has, and FiftyOne says so
 os.environ["YOLO_OFFLINE"] = "true"
-os.environ["MOBILESAM_OPENVINO"] = "0"  # what is tested is what runs without it; test_openvino_encoder.py turns it on
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # processes that share the tests share the processors too
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 

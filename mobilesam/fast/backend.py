@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -12,7 +13,6 @@ from mobilesam.fast.encoder import FastEncoder
 from mobilesam.fast.gpu_encoder import GpuEncoder
 from mobilesam.fast.heap import keep_heap
 from mobilesam.fast.image_tokens import SharedTokens
-from mobilesam.fast.openvino_encoder import OpenVinoEncoder, is_wanted
 from mobilesam.fast.products import fingerprint
 from mobilesam.geometry.masks import WHOLE_TILE, Tile
 from mobilesam.heads.mask_head import MaskHead
@@ -20,7 +20,8 @@ from mobilesam.modeling import Sam
 from mobilesam.weights import sha256_of_state, used_tensors
 
 PRECISIONS = ("fp32", "bf16", "auto")
-Encoder = FastEncoder | OpenVinoEncoder | GpuEncoder
+Encoder = FastEncoder | GpuEncoder
+_PACKED: WeakKeyDictionary[Sam, FastEncoder] = WeakKeyDictionary()
 Device = str | torch.device | int | Sequence | None  # as `named_device` reads it
 
 
@@ -61,18 +62,16 @@ def resolve_precision(precision: str, device: Device = None) -> str:
 
 
 def _encoder_for(sam: Sam, dtype: torch.dtype) -> Encoder | None:
-    """Return the fastest encoder that takes the model here; on a CPU OpenVINO's where that is installed."""
+    """Return the fast encoder that takes the model here; on a CPU all backends of a model have the same."""
     if GpuEncoder.supports(sam):
         return GpuEncoder(sam, dtype)
     if not FastEncoder.supports(sam):
         return None
     keep_heap()
-    if is_wanted():
-        try:
-            return OpenVinoEncoder(sam, dtype)
-        except Exception as error:  # what it cannot do is told in many ways, and ours can do it
-            warnings.warn(f"OpenVINO cannot run the image encoder, torch does instead: {error}", stacklevel=3)
-    return FastEncoder(sam, dtype)
+    packed = _PACKED.get(sam)
+    if packed is None or not packed.fits(sam, dtype):
+        packed = _PACKED[sam] = FastEncoder(sam, dtype)
+    return packed
 
 
 class Backend:

@@ -17,7 +17,7 @@ def embed(predictor, image):
     return predictor.features
 
 
-@pytest.mark.parametrize("crop", [(720, 1280), (720, 400), (100, 900)])
+@pytest.mark.parametrize("crop", [(720, 1280), (720, 400), (100, 900), (720, 720), (40, 3)])
 def test_the_embedding_is_the_plain_one(sam, zidane, crop):
     image = zidane[: crop[0], : crop[1]].copy()
     fast, plain = SamPredictor(sam, fast=True), SamPredictor(sam)
@@ -55,6 +55,13 @@ def test_new_weights_are_packed_again(zidane):
     with torch.no_grad():
         expected = SamPredictor(model)
         assert (predictor.features - embed(expected, zidane)).abs().max() <= EMBEDDING
+
+
+def test_predictors_of_one_model_share_the_packed_weights(sam, zidane):
+    first, second = SamPredictor(sam, fast=True), SamPredictor(sam, fast=True)
+    embed(first, zidane)
+    embed(second, zidane)
+    assert first.backend._encoder is second.backend._encoder
 
 
 def test_other_precisions_take_the_plain_way(sam):
