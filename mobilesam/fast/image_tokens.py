@@ -196,19 +196,18 @@ class ImageTokens:
         old.copy_(self.coefficients)
         by_token = new.view(*values[-1].shape[:2], -1)
         torch.softmax(scores.view_as(by_token), dim=1, out=by_token)
-        if known:
+        if self.level.below:
             new.div_(self.scale)
-        # |shared + V^T c|^2 = |shared|^2 + c . (2 V shared + V V^T c), where half of what lies beside the diagonal of
-        # V V^T will do.
+        # |shared + V^T c|^2 = |shared|^2 + c . (2 V shared + V V^T c). V V^T is symmetric: blocks below its diagonal
+        # are taken twice, those above it never.
         for part, (value, output) in zip(products.split(rows), parts, strict=True):
-            product_by_head(value, self.shared.maps[output], part)
+            product_by_head(2 * value, self.shared.maps[output], part)
         by_prompt = vectors.transpose(0, 1)
         gram = torch.bmm(by_prompt, by_prompt.mT)
-        gram[:, known:, :known] *= 2
         for start in range(0, len(vectors), rows):
             block = slice(start, start + rows)
-            part = product_by_prompt(gram[:, start:, block], coefficients[block])
-            torch.add(part, products[start:], alpha=1 if start else 2, out=products[start:])
+            gram[:, start + rows :, block] *= 2
+            products[start:].add_(product_by_prompt(gram[:, start:, block], coefficients[block]))
         squares = products.mul_(coefficients).sum(dim=0).add_(self.shared.squares[level])
         scale = self.scale * torch.rsqrt(squares.mul_(self.scale.square() / WIDTH).add_(level.eps))
         return ImageTokens(self.shared, level, scale, coefficients, vectors, values)
