@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+ROUNDED = 64  # Sizes of images count as multiples of it: for each new size of a map oneDNN makes new kernels.
+
 
 @dataclass(frozen=True)
 class Part:
@@ -39,8 +41,8 @@ class SkipBlank:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return what all steps make of an image."""
-        maps, ends = pixels, image_size(pixels)
-        if ends == pixels.shape[-2:]:
+        maps, ends = pixels, [_up(end, ROUNDED) for end in image_size(pixels)]
+        if ends == list(pixels.shape[-2:]):
             for part in self.parts:
                 maps = part.step(maps)
             return maps

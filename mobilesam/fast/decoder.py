@@ -27,8 +27,10 @@ from mobilesam.fast.image_tokens import (
     by_head,
 )
 from mobilesam.fast.products import fingerprint, linear
-from mobilesam.geometry.masks import Tile
+from mobilesam.geometry.masks import WHOLE_TILE, Tile
 from mobilesam.modeling import Sam
+
+ROUNDED = 256  # Tokens of tiles are filled up to multiples of it: for each new number oneDNN makes new kernels.
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,12 +150,17 @@ class FastDecoder:
 
         Image tokens and vectors (B, C, 32) are from `attend`, of fewer prompts or candidates if wanted.
         """
-        # A layer takes the tiles of all prompts as one list of tokens, so small tiles cost no more than their tokens.
-        x = torch.cat([x.of_tile(tile, *self.up1) for x, tile in zip(image_tokens, tiles, strict=True)])
+        weight, bias = self.up1
+        sizes = [(r1 - r0) * (c1 - c0) for r0, c0, r1, c1 in tiles]
+        if set(tiles) == {WHOLE_TILE}:  # then what prompts share pays for itself at the second one
+            x = torch.cat([tokens.projected(weight) for tokens in image_tokens]).add_(bias)
+        else:  # all tiles are one list of tokens, so small ones cost no more than their tokens
+            parts = [tokens.of_tile(tile) for tokens, tile in zip(image_tokens, tiles, strict=True)]
+            filling = parts[0].new_zeros(-sum(sizes) % ROUNDED, parts[0].shape[-1])
+            x = linear(torch.cat([*parts, filling]), weight, bias)
         x = x.unflatten(-1, (4, -1))
         x = self.up_act(F.layer_norm(x, x.shape[-1:], self.up_norm.weight, self.up_norm.bias, self.up_norm.eps))
-        x = self.up_act(linear(x, *self.up2)).unflatten(-1, (4, -1))  # (tokens, 4, 4, 32)
-        sizes = [(r1 - r0) * (c1 - c0) for r0, c0, r1, c1 in tiles]
+        x = self.up_act(linear(x, *self.up2)).unflatten(-1, (4, -1))[: sum(sizes)]  # (tokens, 4, 4, 32)
         logits = []
         for own, part, (r0, c0, r1, c1) in zip(vectors, x.split(sizes), tiles, strict=True):
             # (tokens, 4, 4, C) -> rows, columns, then the two steps of two by two

@@ -212,15 +212,13 @@ class ImageTokens:
         scale = self.scale * torch.rsqrt(squares.mul_(self.scale.square() / WIDTH).add_(level.eps))
         return ImageTokens(self.shared, level, scale, coefficients, vectors, values)
 
-    def of_tile(self, tile: Tile, weight: Tensor, bias: Tensor) -> Tensor:
-        """Return what a linear layer makes of `n` of a tile: (rows * columns, N), for one prompt behind the last layer.
+    def of_tile(self, tile: Tile) -> Tensor:
+        """Return `n` of a tile, for one prompt: (rows * columns, 256)."""
+        return self._combined(tile, self.shared.tokens, self.vectors[:, 0])
 
-        `weight` is (N, 256) and `bias` (N,), and the norm's own must be in them.
-        """
-        if tile == WHOLE_TILE:  # then the shared part pays for itself at the second prompt
-            shared, vectors = self.shared.product(weight), self.vectors[:, 0] @ weight.T
-            return self._combined(tile, shared, vectors).add_(bias)
-        return linear(self._combined(tile, self.shared.tokens, self.vectors[:, 0]), weight, bias)
+    def projected(self, weight: Tensor) -> Tensor:
+        """Return (4096, N), all of `n` times a (N, 256) weight, for one prompt; the shared part once an image."""
+        return self._combined(WHOLE_TILE, self.shared.product(weight), self.vectors[:, 0] @ weight.T)
 
     def _combined(self, tile: Tile, shared: Tensor, vectors: Tensor) -> Tensor:
         r0, c0, r1, c1 = tile

@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 GELU, NO_ACTIVATION = ("gelu", [], "none"), ("none", [], "")  # as the operators take them
+# Multiplications. For each new shape oneDNN makes a kernel, in half a millisecond and half a megabyte or more, and each
+# mask has a shape of its own: smaller products save less than that.
+LARGE = 2**26
 OPERATORS = ("_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight", "_reorder_linear_weight")
 
 
@@ -19,13 +22,10 @@ def has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
 
 
-def _to_onednn(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and has_onednn()
-
-
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`: (..., K) and (N, K) -> (..., N)."""
-    if _to_onednn(x):
+    large = x.numel() * len(weight) >= LARGE
+    if large and x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and has_onednn():
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *NO_ACTIVATION)
     return F.linear(x, weight, bias)
 

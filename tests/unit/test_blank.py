@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mobilesam.fast import blank
 from mobilesam.fast.blank import Part, SkipBlank, image_size
 
 SIDE, WINDOW = 256, 7
@@ -61,7 +62,9 @@ def parts(steps, seen):
 @pytest.mark.parametrize(
     "size", [(171, 256), (256, 100), (1, 1), (64, 63), (57, 113), (8, 248), (255, 256), (256, 256)]
 )
-def test_the_same_as_without(steps, size):
+@pytest.mark.parametrize("rounded", [1, 64])
+def test_the_same_as_without(steps, size, rounded, monkeypatch):
+    monkeypatch.setattr(blank, "ROUNDED", rounded)
     pixels = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.double)
     pixels[:, :, : size[0], : size[1]] = torch.randn(
         1, 3, *size, generator=torch.Generator().manual_seed(1), dtype=torch.double
@@ -78,9 +81,9 @@ def test_a_photograph_of_3_to_2_takes_less_than_three_quarters_of_the_first_maps
     skipping(pixels)
     blanks, image = seen[:3], seen[3:]
     assert blanks == [(1024, 1024), (128, 128), (128, 128)]
-    # 683 rows are 86 of 8; two more show the image, and two more are spoilt at the end of the margin. Windows of 7 that
-    # begin below 88 and, behind the convolution, below 92: 91 and 98 rows, and one more window of margin.
-    assert image == [(720, 1024), (98, 128), (105, 128)]
+    # 683 rows count as 704, which are 88 of 8; two more show the image, and two more are spoilt at the end of the margin.
+    # Windows of 7 that begin below 90 and, behind the convolution, below 92: 91 and 98 rows, and one window of margin.
+    assert image == [(736, 1024), (98, 128), (105, 128)]
 
 
 @pytest.mark.parametrize(("rows", "columns"), [([], []), ([0], [5]), ([3, 9], [7, 2]), ([15], [15])])

@@ -45,9 +45,10 @@ def test_they_are_those_of_the_plain_transformer(other_weights, batch, tokens):
     found, plain_tokens, plain_image = both(other_weights, batch, tokens)
     assert len(found.image_tokens) == batch
     for ours, expected in zip(found.image_tokens, plain_image, strict=True):
-        norm = torch.diag(ours.level.weight), ours.level.bias
-        assert torch.allclose(ours.of_tile(WHOLE_TILE, *norm), expected, atol=2e-5)
-        tile = ours.of_tile((3, 10, 5, 64), *norm)
+        weight, bias = ours.level.weight, ours.level.bias
+        assert torch.allclose(weight * ours.of_tile(WHOLE_TILE) + bias, expected, atol=2e-5)
+        assert torch.allclose(ours.projected(torch.diag(weight)) + bias, expected, atol=2e-5)
+        tile = weight * ours.of_tile((3, 10, 5, 64)) + bias
         assert torch.allclose(tile, expected.view(64, 64, 256)[3:5, 10:64].flatten(0, 1), atol=2e-5)
     assert torch.allclose(found.tokens, plain_tokens[:, :5], atol=2e-5)
 
