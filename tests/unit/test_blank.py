@@ -81,7 +81,7 @@ def test_a_photograph_of_3_to_2_takes_less_than_three_quarters_of_the_first_maps
     skipping(pixels)
     blanks, image = seen[:3], seen[3:]
     assert blanks == [(1024, 1024), (128, 128), (128, 128)]
-    # 683 rows count as 704, which are 88 of 8; two more show the image, and two more are spoilt at the end of the margin.
+    # 683 rows count as 704, 88 of 8 pixels; two more show the image, and two more are spoilt at the end of the margin.
     # Windows of 7 that begin below 90 and, behind the convolution, below 92: 91 and 98 rows, and one window of margin.
     assert image == [(736, 1024), (98, 128), (105, 128)]
 
