@@ -18,13 +18,10 @@ from mobilesam.geometry.boxes import last_inclusive
 from mobilesam.geometry.masks import crop_mask, region_above, tile_for
 from mobilesam.images import to_rgb
 from mobilesam.modeling import Sam
-from mobilesam.predictor import ImageEmbedding, SamPredictor
+from mobilesam.predictor import PROMPTS_PER_CHUNK, ImageEmbedding, SamPredictor
 from mobilesam.prompts import Prompt, check_inside, detector_boxes, make_prompts
 from mobilesam.utils import amg
 
-# Points decoded at once on a CPU, at most. 256 points took 4.2 s with 4 at once, 3.8 with 8, 3.9 with 16, 4.0 with 32
-# (means of three runs in turns, 2 cores of AMD Zen 5, torch 2.15).
-POINTS_PER_CHUNK = 8
 OUTPUT_MODES = {"binary_mask": run_lengths.decode, "uncompressed_rle": dict, "coco_rle": run_lengths.compress}
 
 
@@ -210,7 +207,7 @@ class SamAutomaticMaskGenerator:
         decode = backend.filtered_decoder(image.features)
         matrices = predictor._matrices(image)
         on_cpu = predictor.device.type == "cpu"
-        size = min(self.points_per_batch, POINTS_PER_CHUNK) if on_cpu else self.points_per_batch
+        size = min(self.points_per_batch, PROMPTS_PER_CHUNK) if on_cpu else self.points_per_batch
         for indices, chunk in amg.batch_iterator(size, range(len(prompts)), prompts):
             decoded = decode(predictor._embed(chunk, image), min_iou, multimask_output=from_grid)
             for index, (logits, ious) in zip(indices, decoded, strict=True):

@@ -118,7 +118,7 @@ class FastDecoder:
     def attend(self, shared: SharedTokens, sparse_prompt_embeddings: Tensor, *, answers: range) -> Attended:
         """Run the two-way transformer on (B, T, 256) prompt embeddings, for some of the decoder's four answers.
 
-        On a CPU 8 prompts at a time are quickest, a GPU takes 64 at once.
+        On a CPU 6 prompts at a time are quickest, a GPU takes 64 at once.
         """
         output_tokens = self.output_tokens.expand(len(sparse_prompt_embeddings), -1, -1)
         tokens = prompt = torch.cat([output_tokens, sparse_prompt_embeddings], dim=1)
