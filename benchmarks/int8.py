@@ -15,7 +15,7 @@ import torch
 from data import ROOT, Case, default_cases
 from environment import environment
 from report import table
-from timm.models.tiny_vit import TinyViTBlock
+from timm.models.tiny_vit import TinyVitBlock
 from torch import Tensor, nn
 
 from mobilesam import ImageEmbedding, Sam, SamPredictor, load_model, make_prompts
@@ -82,7 +82,7 @@ def in_8_bits(ranges: Ranges, *, attention_too: bool) -> Iterator[None]:
         run = product(weight, bias, ranges[layer], (1.0, 0), dtype, NO_ACTIVATION)
         return lambda x: run(quantised(x, *ranges[layer]))
 
-    def block(module: TinyViTBlock, dtype: torch.dtype) -> Callable:
+    def block(module: TinyVitBlock, dtype: torch.dtype) -> Callable:
         attention = WindowAttention(module.attn, module.window_size, dtype)
         if attention_too:
             weight, bias = module.attn.qkv.weight.detach().clone(), module.attn.qkv.bias.detach().clone()
@@ -111,12 +111,12 @@ def in_8_bits(ranges: Ranges, *, attention_too: bool) -> Iterator[None]:
 
 
 def masks(predictor: SamPredictor, features: Tensor, case: Case) -> list[np.ndarray]:
-    """Return the masks of a case's boxes in an embedding, each in its box only."""
+    """Return the masks of a case's boxes in an embedding, (H, W) each, in its box only."""
     hw = read_image(case[0]).shape[:2]
     image = ImageEmbedding(features, hw, predictor.transform.input_hw(hw))
     regions = [snap_outward(box, original_hw=hw) for box in case[1]]
     found = predictor.predict_batch(make_prompts(boxes=case[1]), image=image, regions=regions)
-    return [crop.mask for [crop] in found]
+    return [crop.full(hw) for [crop] in found]
 
 
 def main() -> None:
