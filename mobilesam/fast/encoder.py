@@ -8,6 +8,7 @@ What it saves over timm's modules, which stay the plain version:
 3. Batch normalisation is folded into the convolutions.
 4. Wide maps are worked on in strips of rows and windows in handfuls: intermediate results stay in the cache, and below
    glibc's 32 MiB, above which blocks go back to the system after each use and come again page by page.
+5. What images and maps are padded with is computed once, not for every image: `blank.py`, `window_attention.py`.
 
 It calls torch's private `mkldnn` operators, as `torch.compile` does; where they are missing, the plain encoder runs.
 """

@@ -14,7 +14,7 @@ token, a few `vectors`, and `shared` image tokens that all prompts of an image h
 - A norm needs |n|^2: products of `vectors` with each other and with `shared`. Means are taken off beforehand.
 - Upscaling begins with a linear layer, and most masks need it in a tile of the image only.
 
-A box takes 0.44 GFLOP instead of 3.6 (`benchmarks/bench.py` counts them), and its maps are 56 x 4096 numbers.
+A box takes 0.41 GFLOP instead of 3.6 (`benchmarks/bench.py` counts them), and its maps are 56 x 4096 numbers.
 """
 
 from collections.abc import Sequence
