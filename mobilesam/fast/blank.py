@@ -55,10 +55,11 @@ class SkipBlank:
         return maps
 
     def _make_blanks(self, pixels: Tensor) -> list[Tensor]:
-        maps = torch.zeros_like(pixels)
+        maps, blanks = torch.zeros_like(pixels), []
         for part in self.parts:
-            self._blanks.append(maps := part.step(maps.clone()))
-        return self._blanks
+            blanks.append(maps := part.step(maps.clone()))
+        self._blanks = blanks  # whole at once: several threads may share an encoder
+        return blanks
 
 
 def _up(size: int, multiple: int) -> int:

@@ -1,5 +1,7 @@
 """The fast encoder beside the plain one: the same embedding."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from tolerances import EMBEDDING
@@ -62,6 +64,16 @@ def test_predictors_of_one_model_share_the_packed_weights(sam, zidane):
     embed(first, zidane)
     embed(second, zidane)
     assert first.backend._encoder is second.backend._encoder
+
+
+def test_threads_that_begin_at_once_get_the_plain_embedding(sam, zidane):
+    pixels = SamPredictor(sam, fast=True)._to_pixels(zidane)[None]
+    encoder = FastEncoder(sam)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(encoder, [pixels] * 4))
+    with torch.no_grad():
+        expected = sam.encode_image(pixels)
+    assert all((embedding - expected).abs().max() <= EMBEDDING for embedding in found)
 
 
 def test_other_precisions_take_the_plain_way(sam):
