@@ -106,8 +106,10 @@ def in_8_bits(ranges: Ranges, *, attention_too: bool) -> Iterator[None]:
         return run
 
     fast_encoder._attention_block = block
-    yield
-    fast_encoder._attention_block = plain
+    try:
+        yield
+    finally:
+        fast_encoder._attention_block = plain
 
 
 def masks(predictor: SamPredictor, features: Tensor, case: Case) -> list[np.ndarray]:

@@ -21,7 +21,7 @@ Run = Callable[[Path, np.ndarray], list[np.ndarray]]
 def ours(checkpoint: Path, *, keep: bool = True, openvino: str | None = None, **options) -> Run:
     """Our predictor, each mask in its box only. Returns no masks without `keep`: 2,000 of 12 megapixels are 24 GB.
 
-    With `openvino`, a precision, that encodes the images.
+    With `openvino`, "f32" or "bf16", OpenVINO encodes the images in that precision.
     """
     from mobilesam import SamPredictor, build_sam_vit_t, make_prompts
     from mobilesam.geometry import snap_outward
@@ -45,12 +45,12 @@ def openvino_encoder(module: torch.nn.Module, precision: str) -> Callable[[torch
     """Return the image encoder as OpenVINO runs it, in "f32" or "bf16"."""
     import openvino
 
-    pixels = torch.zeros(1, 3, 1024, 1024)
+    example = torch.zeros(1, 3, 1024, 1024)
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
     options["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         path = Path(folder, "encoder.onnx")
-        torch.onnx.export(module, (pixels,), path, opset_version=17, dynamo=False)
+        torch.onnx.export(module, (example,), path, opset_version=17, dynamo=False)
         compiled = openvino.Core().compile_model(path, "CPU", options)
     return lambda pixels: torch.from_numpy(compiled(pixels.numpy())[0])
 

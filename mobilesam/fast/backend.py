@@ -21,7 +21,7 @@ from mobilesam.weights import sha256_of_state, used_tensors
 
 PRECISIONS = ("fp32", "bf16", "auto")
 Encoder = FastEncoder | GpuEncoder
-_PACKED: WeakKeyDictionary[Sam, FastEncoder] = WeakKeyDictionary()
+_PACKED: WeakKeyDictionary[Sam, FastEncoder] = WeakKeyDictionary()  # as long as the model lives
 Device = str | torch.device | int | Sequence | None  # as `named_device` reads it
 
 
